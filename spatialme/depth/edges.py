@@ -1,0 +1,174 @@
+"""Bring nearness from network size to frame size with its steps on the image's edges.
+
+A network's depth crosses an object's border in a ramp several of its pixels wide. Warped as it is, the ramp drags a rim
+of the object along: a halo. Two passes of one operation remove it, the first among the network's own pixels with a
+window wider than the ramp, the second from there to the frame's pixels:
+
+- where the window holds no step, the nearness is interpolated and the image is not looked at (no texture is copied);
+- at a step, every pixel takes the nearness of the samples around it that have its colour and do not lie on the ramp
+  (joint bilateral upsampling: J. Kopf et al., SIGGRAPH 2007), and is pushed towards the nearer of the window's ends.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numba import njit, prange
+from torch import Tensor
+from torch.nn import functional as F
+
+RAMP_RADIUS = 4  # network px; the first pass's window spans a ramp of nine
+PIXEL_RADIUS = 2  # network px; after the first pass a step is at most so wide
+STEP_START, STEP_FULL = 0.03, 0.08  # second difference of nearness, half a window apart, from which on there is a step
+COLOUR_NOISE = (
+    0.08  # difference of colours (of 1) that counts little; smaller values make ragged outlines before foliage
+)
+RAMP_SLOPE = 0.03  # nearness per network px at which a sample counts half
+STEEPNESS = 2.0  # of the push towards the ends
+
+
+def upsample(nearness: Tensor, guide: Tensor, frames: Tensor) -> Tensor:
+    """Nearness at frame size, its steps on the frame's edges.
+
+    Args:
+        nearness: (T, 1, h, w) in [0, 1].
+        guide: (T, 3, h, w) the frames at the same small size, RGB in [0, 1].
+        frames: (T, 3, H, W).
+
+    Returns:
+        (T, 1, H, W) in [0, 1], on the frames' device.
+    """
+    if frames.device.type == "cpu":
+        sharp = joint_numba(nearness, guide, guide, RAMP_RADIUS)
+        return joint_numba(sharp, guide, frames, PIXEL_RADIUS)
+    sharp = joint_torch(nearness, guide, guide, RAMP_RADIUS)
+    return joint_torch(sharp, guide, frames, PIXEL_RADIUS)
+
+
+def joint_torch(nearness: Tensor, guide: Tensor, colours: Tensor, radius: int) -> Tensor:
+    """One pass in plain PyTorch, on any device; the Numba pass computes the same.
+
+    Args:
+        nearness: (T, 1, h, w) samples.
+        guide: (T, 3, h, w) their colours.
+        colours: (T, 3, H, W) colours of the pixels wanted.
+        radius: Samples looked at each way, in sample distances.
+    """
+    height, width = colours.shape[-2:]
+    base = F.interpolate(nearness, size=(height, width), mode="bilinear", align_corners=False)
+    low, high, step, confidence = _neighbourhood(nearness, radius)
+    row, row_offset = _centres(height, nearness.shape[-2], nearness)
+    column, column_offset = _centres(width, nearness.shape[-1], nearness)
+    total, total_weight = torch.zeros_like(base), torch.zeros_like(base)
+    for dy in range(-radius, radius + 1):
+        rows = (row + dy).clamp(0, nearness.shape[-2] - 1)
+        row_weight = _bell(dy - row_offset, radius).unsqueeze(1)
+        for dx in range(-radius, radius + 1):
+            columns = (column + dx).clamp(0, nearness.shape[-1] - 1)
+            difference = guide[:, :, rows][..., columns] - colours
+            squared = difference.square().mean(dim=1, keepdim=True) + COLOUR_NOISE**2
+            weight = row_weight * _bell(dx - column_offset, radius) * confidence[:, :, rows][..., columns]
+            weight = weight / (squared * squared)
+            total = total + weight * nearness[:, :, rows][..., columns]
+            total_weight = total_weight + weight
+    low, high = low[:, :, row][..., column], high[:, :, row][..., column]
+    spread = high - low
+    place = ((total / total_weight - low) / spread.clamp_min(STEP_START) - 0.5) * STEEPNESS + 0.5
+    stepped = low + spread * place.clamp(0, 1)
+    return base + step[:, :, row][..., column] * (stepped - base)
+
+
+def joint_numba(nearness: Tensor, guide: Tensor, colours: Tensor, radius: int) -> Tensor:
+    """`joint_torch` on the CPU, which looks at colours only where there is a step."""
+    low, high, step, confidence = _neighbourhood(nearness, radius)
+    padded = F.pad(torch.cat((nearness, confidence, guide), dim=1), (radius,) * 4, mode="replicate")
+    samples = padded.permute(0, 2, 3, 1).contiguous().numpy()  # one sample's five values side by side
+    result = torch.empty_like(colours[:, :1])
+    row, row_offset = _centres(colours.shape[-2], nearness.shape[-2], nearness)
+    column, column_offset = _centres(colours.shape[-1], nearness.shape[-1], nearness)
+    reach = torch.arange(-radius, radius + 1)
+    row_bell, column_bell = (_bell(reach - offset.unsqueeze(1), radius) for offset in (row_offset, column_offset))
+    maps = [value.squeeze(1).contiguous().numpy() for value in (nearness, low, high, step)]
+    places = [value.numpy() for value in (row, row_offset, row_bell, column, column_offset, column_bell)]
+    _joint_rows(*maps, samples, colours.numpy(), *places, result.numpy())  # type: ignore[call-arg]
+    return result
+
+
+def _neighbourhood(nearness: Tensor, radius: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Four maps (T, 1, h, w): the window's lowest and highest nearness, how surely it holds a step, and confidence.
+
+    A sample on a ramp has little confidence. A slope, however steep, is no step: it does not bend.
+    """
+    high, low = _window_maximum(nearness, radius), -_window_maximum(-nearness, radius)
+    reach = radius // 2
+    padded = F.pad(nearness, (reach, reach, reach, reach), mode="replicate")
+    middle = 2 * nearness
+    bend = torch.maximum(
+        (padded[:, :, reach:-reach, 2 * reach :] + padded[:, :, reach:-reach, : -2 * reach] - middle).abs(),
+        (padded[:, :, 2 * reach :, reach:-reach] + padded[:, :, : -2 * reach, reach:-reach] - middle).abs(),
+    )
+    step = ((_window_maximum(bend, radius) - STEP_START) / (STEP_FULL - STEP_START)).clamp(0, 1)
+    slope = (_window_maximum(nearness, 1) + _window_maximum(-nearness, 1)) / 2
+    return low, high, step, 1 / (1 + (slope / RAMP_SLOPE) ** 2)
+
+
+def _window_maximum(values: Tensor, radius: int) -> Tensor:
+    side = 2 * radius + 1
+    return F.max_pool2d(F.max_pool2d(values, (side, 1), 1, (radius, 0)), (1, side), 1, (0, radius))
+
+
+def _centres(count: int, samples: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """For each of `count` pixels along a side: the sample nearest to it, and its distance from that in samples."""
+    place = (torch.arange(count, device=like.device, dtype=torch.float32) + 0.5) * (samples / count) - 0.5
+    nearest = (place + 0.5).floor().clamp(0, samples - 1)
+    return nearest.long(), place - nearest
+
+
+def _bell(distance: Tensor, radius: int) -> Tensor:
+    """Weight by distance along one side: 1 at 0, 0 one sample past the window."""
+    ratio = distance / (radius + 1)
+    return (1 - ratio * ratio).clamp_min(0) ** 2
+
+
+@njit(parallel=True, cache=True, nogil=True, fastmath={"contract", "arcp", "nnan", "ninf"})
+def _joint_rows(
+    nearness, low, high, step, samples, colours, row, row_offset, row_bell, column, column_offset, column_bell, out
+):
+    frames, _, height, width = out.shape
+    for line in prange(frames * height):
+        t, y = line // height, line % height
+        centre_y = row[y]
+        next_y = min(max(centre_y + (1 if row_offset[y] > 0 else -1), 0), nearness.shape[1] - 1)
+        blend_y = abs(row_offset[y])
+        between = nearness[t, centre_y] * (1 - blend_y) + nearness[t, next_y] * blend_y
+        for x in range(width):
+            centre_x = column[x]
+            next_x = min(max(centre_x + (1 if column_offset[x] > 0 else -1), 0), nearness.shape[2] - 1)
+            blend_x = abs(column_offset[x])
+            base = between[centre_x] * (1 - blend_x) + between[next_x] * blend_x
+            share = step[t, centre_y, centre_x]
+            if share > 0:
+                average = _average(samples[t], colours[t, :, y, x], centre_y, centre_x, row_bell[y], column_bell[x])
+                floor = low[t, centre_y, centre_x]
+                spread = high[t, centre_y, centre_x] - floor
+                place = (average - floor) / max(spread, np.float32(STEP_START)) - np.float32(0.5)
+                place = min(max(place * np.float32(STEEPNESS) + np.float32(0.5), np.float32(0)), np.float32(1))
+                base += share * (floor + spread * place - base)
+            out[t, 0, y, x] = base
+
+
+@njit(cache=True, fastmath={"contract", "arcp", "nnan", "ninf"})
+def _average(samples, colour, top, left, row_bell, column_bell):
+    """Mean nearness of the samples around a pixel, weighted by distance, likeness of colour, and confidence."""
+    red, green, blue = colour[0], colour[1], colour[2]
+    total, total_weight = np.float32(0), np.float32(0)
+    for i in range(len(row_bell)):
+        for j in range(len(column_bell)):
+            sample = samples[top + i, left + j]
+            red_off, green_off, blue_off = sample[2] - red, sample[3] - green, sample[4] - blue
+            squared = (red_off * red_off + green_off * green_off + blue_off * blue_off) * np.float32(1 / 3)
+            squared += np.float32(COLOUR_NOISE**2)
+            weight = row_bell[i] * column_bell[j] * sample[1] / (squared * squared)
+            total += weight * sample[0]
+            total_weight += weight
+    return total / total_weight

@@ -1,0 +1,122 @@
+"""`tiny`, the relative-depth network that comes with the package: small enough for two CPU cores, no download.
+
+MobileNetV2 features at strides 2, 4, 8, 16 and 32, each projected to one width and fused from coarse to fine.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from itertools import pairwise
+
+import torch
+from safetensors.torch import load
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models import mobilenet_v2
+
+from spatialme.depth.network import IMAGENET_MEAN, IMAGENET_STD, fit_size
+
+WEIGHTS_FILE = "depth_tiny.safetensors"
+SIDE_MULTIPLE = 32  # the encoder's coarsest stride
+FRAME_RIM = 3  # px of the result along the frame's edges that the zero padding spoils, by up to a tenth of the range
+DEFAULT_SHORT_SIDE = 256  # what the pilot was judged at
+
+
+class Fuse(nn.Module):
+    """Add the upsampled coarser map to a projected skip, then refine with depthwise-separable convolutions."""
+
+    def __init__(self, skip_channels: int, width: int):
+        super().__init__()
+        self.project = nn.Conv2d(skip_channels, width, 1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.refine = nn.Sequential(*_separable(width), nn.ReLU(), *_separable(width))
+
+    def forward(self, coarse: Tensor | None, skip: Tensor) -> Tensor:
+        x = self.norm(self.project(skip))
+        if coarse is not None:
+            x = x + F.interpolate(coarse, size=skip.shape[-2:], mode="bilinear", align_corners=False)
+        return x + self.refine(x)
+
+
+class TinyDepth(nn.Module):
+    """(N, 3, H, W) ImageNet-normalised RGB, sides multiples of 32 -> (N, 1, H/2, W/2) inverse depth, larger = nearer.
+
+    Scale and offset of the result are arbitrary.
+    """
+
+    taps = (1, 3, 6, 13, 17)  # MobileNetV2 blocks after which a stride is complete
+    channels = (16, 24, 32, 96, 320)
+
+    def __init__(self, width: int = 64):
+        super().__init__()
+        self.encoder = mobilenet_v2(weights=None).features[:18]
+        self.fuse = nn.ModuleList(Fuse(channels, width) for channels in self.channels)
+        self.head = nn.Sequential(nn.Conv2d(width, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        skips = []
+        x = images
+        for index, block in enumerate(self.encoder):
+            x = block(x)
+            if index in self.taps:
+                skips.append(x)
+        fused: Tensor | None = None
+        for fuse, skip in zip(reversed(self.fuse), reversed(skips)):
+            fused = fuse(fused, skip)
+        return self.head(fused)
+
+
+class TinyNetwork:
+    """Resizes frames for `TinyDepth` and runs it; a `network.DepthNetwork`."""
+
+    name = "tiny"
+
+    def __init__(self, *, device: torch.device, short_side: int | None = None):
+        self.short_side = short_side or DEFAULT_SHORT_SIDE
+        self.device = device
+        self._model = load_tiny().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._mean = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1)
+        self._std = torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        """(T, 3, H, W) RGB in [0, 1] -> (T, 1, h, w) raw inverse depth, h and w half the network's input."""
+        size = fit_size(frames.shape[-2:], self.short_side, SIDE_MULTIPLE)
+        images = F.interpolate(frames.to(self.device), size=size, mode="bilinear", antialias=True, align_corners=False)
+        images = ((images - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+        inverse = self._model(images).float()[..., FRAME_RIM:-FRAME_RIM, FRAME_RIM:-FRAME_RIM]
+        return F.pad(inverse, (FRAME_RIM,) * 4, mode="replicate")
+
+
+def load_tiny() -> nn.Module:
+    """The network with the package's weights in float32, batch norms folded into their convolutions."""
+    content = resources.files("spatialme").joinpath(f"assets/{WEIGHTS_FILE}").read_bytes()
+    state = {name: value.float() for name, value in load(content).items()}
+    model = TinyDepth()
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
+        raise RuntimeError(f"{WEIGHTS_FILE} does not fit TinyDepth: {missing = }, {unexpected = }")
+    model.eval().requires_grad_(False)
+    fold_batch_norms(model)
+    return model
+
+
+def fold_batch_norms(module: nn.Module) -> None:
+    """Replace every convolution directly followed by a batch norm by their product; halves the CPU time."""
+    children = list(module.named_children())
+    for (name, first), (next_name, second) in pairwise(children):
+        if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+            setattr(module, name, fuse_conv_bn_eval(first, second))
+            setattr(module, next_name, nn.Identity())
+    for _, child in module.named_children():
+        fold_batch_norms(child)
+
+
+def _separable(width: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 1, bias=False),
+        nn.BatchNorm2d(width),
+    ]
