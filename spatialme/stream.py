@@ -67,6 +67,29 @@ def windows(
         raise ValueError("the last clip of a stream must have ends_shot set")
 
 
+def fan_out(items: Iterable[Item], count: int) -> list[Iterator[Item]]:
+    """Give `count` iterators over the same items, each at its own pace; an item is dropped once all have had it.
+
+    `itertools.tee` would do, did it not hold on to the last 57 items whoever has had them: gigabytes of frames.
+    """
+    source = iter(items)
+    waiting: list[deque[Item]] = [deque() for _ in range(count)]
+
+    def follow(mine: deque[Item]) -> Iterator[Item]:
+        while True:
+            if not mine:
+                try:
+                    item = next(source)
+                except StopIteration:
+                    return
+                for other in waiting:
+                    other.append(item)
+                del item
+            yield mine.popleft()
+
+    return [follow(mine) for mine in waiting]
+
+
 def prefetch(items: Iterable[Item], *, depth: int, name: str) -> Generator[Item, None, None]:
     """Run `items` in a thread, at most `depth` results ahead; its exception is raised here, its thread always joined.
 

@@ -83,6 +83,7 @@ class WarpedClip:
     view: Tensor  # (T, 3, H, W) float RGB in [0, 1]; zero inside holes
     disparity: Tensor  # (T, 1, H, W) float pixels, in the synthesised view; zero inside holes
     hole: Tensor  # (T, 1, H, W) bool, True where no source pixel landed
+    range_px: Tensor | None = None  # (T, 2) float: disparity of nearness 0 and of 1, where a depth budget was set
     motion: Motion | None = None  # present when a branch asked for it
 
     def __post_init__(self) -> None:
@@ -124,23 +125,23 @@ class StereoClip:
         return len(self.clip)
 
 
-Timed = TypeVar("Timed", Clip, DepthClip, WarpedClip, Motion, FilledView, StereoClip)
+Timed = TypeVar("Timed")  # a frozen dataclass whose tensors and tuples, and those of its parts, have time first
 
 
 def cut(value: Timed, start: int, stop: int) -> Timed:
-    """Frames ``start..stop`` (stop exclusive) of a value whose tensors and tuples all have time first; no copy."""
+    """Frames ``start..stop`` (stop exclusive) of a value; no copy."""
     changes: dict[str, Any] = {}
-    for field in dataclasses.fields(value):
+    for field in dataclasses.fields(value):  # type: ignore[arg-type]
         part = getattr(value, field.name)
         if isinstance(part, (Tensor, tuple)):
             changes[field.name] = part[start:stop]
         elif dataclasses.is_dataclass(part):
-            changes[field.name] = cut(part, start, stop)  # type: ignore[type-var]
+            changes[field.name] = cut(part, start, stop)
     if isinstance(value, Clip):
         changes["first_index"] = value.first_index + start
         changes["starts_shot"] = value.starts_shot and start == 0
         changes["ends_shot"] = value.ends_shot and stop == len(value)
-    return dataclasses.replace(value, **changes)
+    return dataclasses.replace(value, **changes)  # type: ignore[type-var]
 
 
 def join(values: Sequence[Timed]) -> Timed:
@@ -149,7 +150,7 @@ def join(values: Sequence[Timed]) -> Timed:
     if len(values) == 1:
         return first
     changes: dict[str, Any] = {}
-    for field in dataclasses.fields(first):
+    for field in dataclasses.fields(first):  # type: ignore[arg-type]
         parts = [getattr(value, field.name) for value in values]
         if isinstance(parts[0], Tensor):
             changes[field.name] = torch.cat(parts)
@@ -159,7 +160,7 @@ def join(values: Sequence[Timed]) -> Timed:
             changes[field.name] = join(parts)
     if isinstance(last, Clip):
         changes["ends_shot"] = last.ends_shot
-    return dataclasses.replace(first, **changes)
+    return dataclasses.replace(first, **changes)  # type: ignore[type-var]
 
 
 def mirror(image: Tensor) -> Tensor:

@@ -308,13 +308,20 @@ def warped_clip(scene: LayeredScene) -> WarpedClip:
     """The left view warped by its true disparity, by this project's warp."""
     from spatialme.warp import warp_clip
 
-    return warp_clip(depth_clip(scene), scene.disparity)
+    return warp_clip(depth_clip(scene), scene.disparity, range_px=budget_range(scene))
 
 
 def true_warped_clip(scene: LayeredScene) -> WarpedClip:
     """What a perfect warp would give: the true right view with its true holes."""
     known = ~scene.hole
-    return WarpedClip(clip(scene), scene.disparity, scene.right * known, scene.disparity_right * known, scene.hole)
+    right, disparity = scene.right * known, scene.disparity_right * known
+    return WarpedClip(clip(scene), scene.disparity, right, disparity, scene.hole, budget_range(scene))
+
+
+def budget_range(scene: LayeredScene) -> Tensor:
+    """Disparity of nearness 0 and of nearness 1 in every frame: (T, 2) pixels."""
+    low = -scene.budget_px * scene.convergence
+    return torch.tensor([[low, low + scene.budget_px]]).expand(scene.frames, 2)
 
 
 def _stack(arrays: list[Array]) -> Tensor:

@@ -36,8 +36,8 @@ def test_range_is_what_nearness_can_reach():
     params = DisparityParams(max_disparity_percent=2.5, convergence=0.3)
     nearness = torch.tensor([0.0, 1.0]).expand(1, 1, 1, 1920 // 2, 2).reshape(1, 1, 1, 1920)
     disparity = to_disparity(nearness, params, 0.5)
-    low, high = params.range_px(1920, 0.5)
-    assert (low, high) == (pytest.approx(float(disparity.min())), pytest.approx(float(disparity.max())))
+    budget = params.range_px(1920, torch.tensor([0.3, 0.5]), 0.5)
+    torch.testing.assert_close(budget, torch.tensor([[disparity.min(), disparity.max()], [-12.0, 12.0]]))
     assert params.budget_px(1920) == pytest.approx(48)
 
 

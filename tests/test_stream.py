@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 
 import pytest
 import torch
 
-from spatialme.stream import prefetch, windows
+from spatialme.stream import fan_out, prefetch, windows
 from spatialme.types import Clip, cut, join
 
 
@@ -72,6 +73,28 @@ def test_windows_answer_as_soon_as_the_lookahead_is_there():
 def test_windows_refuse_a_stream_that_stops_inside_a_shot():
     with pytest.raises(ValueError, match="ends_shot"):
         list(windows(pieces(shot(6), 2)[:2], lookback=0, lookahead=9, clip_of=lambda c: c))
+
+
+def test_fan_out_gives_everyone_everything_at_any_pace():
+    first, second = fan_out(range(6), 2)
+    taken = [next(first), next(first), next(first), next(second)]
+    assert (taken, list(second), list(first)) == ([0, 1, 2, 0], [1, 2, 3, 4, 5], [3, 4, 5])
+
+
+def test_fan_out_keeps_nothing_that_everyone_has_had():
+    class Frame:
+        pass
+
+    alive: list[weakref.ref[Frame]] = []
+
+    def frames():
+        for _ in range(20):
+            frame = Frame()
+            alive.append(weakref.ref(frame))
+            yield frame
+
+    for _ in zip(*fan_out(frames(), 3)):
+        assert sum(reference() is not None for reference in alive) <= 2  # this one, and the one the producer still has
 
 
 def test_prefetch_keeps_order_and_joins_its_thread():

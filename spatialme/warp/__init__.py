@@ -46,10 +46,12 @@ def forward_warp(frames: Tensor, disparity: Tensor, *, soft: bool = False) -> Fo
     return forward_warp_soft(frames, disparity) if soft else forward_warp_torch(frames, disparity)
 
 
-def warp_clip(depth_clip: DepthClip, disparity: Tensor, *, soft: bool = False) -> WarpedClip:
-    """Warp a clip by its disparity of (T, 1, H, W) px."""
+def warp_clip(
+    depth_clip: DepthClip, disparity: Tensor, *, range_px: Tensor | None = None, soft: bool = False
+) -> WarpedClip:
+    """Warp a clip by its disparity of (T, 1, H, W) px; `range_px` travels along, see `WarpedClip`."""
     warped = forward_warp(depth_clip.clip.frames, disparity, soft=soft)
-    return WarpedClip(depth_clip.clip, disparity, warped.view, warped.disparity, warped.hole)
+    return WarpedClip(depth_clip.clip, disparity, warped.view, warped.disparity, warped.hole, range_px)
 
 
 class Warper:
@@ -79,7 +81,9 @@ class Warper:
         """Warp clip by clip; `share` is the part of the disparity that this eye takes, see `to_disparity`."""
         for depth_clip, convergence in self._with_convergence(depth_clips):
             disparity = to_disparity(depth_clip.nearness, self.params, share, convergence=convergence)
-            yield warp_clip(depth_clip, disparity, soft=self.soft)
+            planes = depth_clip.nearness.new_full((len(depth_clip),), self.params.convergence)
+            range_px = self.params.range_px(disparity.shape[-1], planes if convergence is None else convergence, share)
+            yield warp_clip(depth_clip, disparity, range_px=range_px, soft=self.soft)
 
     def _with_convergence(self, depth_clips: Iterable[DepthClip]) -> Iterator[tuple[DepthClip, Tensor | None]]:
         if self.auto_convergence:

@@ -39,10 +39,9 @@ class DisparityParams:
         """Disparity between nearness 0 and 1, in pixels of a frame `width` wide."""
         return share * self.max_disparity_percent / 100 * width
 
-    def range_px(self, width: int, share: float = 1.0) -> tuple[float, float]:
-        """Lowest and highest disparity that nearness in [0, 1] can give."""
-        budget = self.budget_px(width, share)
-        return -budget * self.convergence, budget * (1 - self.convergence)
+    def range_px(self, width: int, planes: Tensor, share: float = 1.0) -> Tensor:
+        """Disparity of nearness 0 and of nearness 1 for screen planes of (T,) nearness: (T, 2) pixels."""
+        return self.budget_px(width, share) * torch.stack([-planes, 1 - planes], dim=1)
 
 
 def to_disparity(

@@ -41,7 +41,7 @@ def forward_warp_numba(frames: Tensor, disparity: Tensor) -> ForwardWarp:
     return ForwardWarp(torch.from_numpy(view).to(frames.dtype), torch.from_numpy(seen), torch.from_numpy(hole))
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True, cache=True, nogil=True)
 def _warp_rows(source, shifts, kernel, view, seen, hole, finite):
     frames, height, width = shifts.shape[0], shifts.shape[2], shifts.shape[3]
     for row in prange(frames * height):
