@@ -1,0 +1,135 @@
+"""The command line: one typed function per command, imported only when its command is chosen.
+
+A command's signature is its options and its docstring its help. What a function returns is printed: each item as its
+``lines()`` if it has them, else as text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from spatialme import __version__
+from spatialme.errors import OptionError, SpatialmeError
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command's function lives, and its line in the overview."""
+
+    module: str
+    function: str
+    summary: str
+
+
+COMMANDS = {
+    "convert": Command("spatialme.conversion", "convert", "turn a video, image, folder or sequence into stereo 3D"),
+    "weights list": Command("spatialme.weights", "list_weights", "the networks' weights: licence, size, place"),
+    "weights fetch": Command("spatialme.weights", "fetch", "download weights and check them"),
+    "weights verify": Command("spatialme.weights", "verify", "check downloaded weights against their hashes"),
+}
+
+FAILED = 2
+INTERRUPTED = 130  # what a shell reports for Ctrl-C
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code: 0, 2 for what the user can mend, 130 for Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(format="spatialme: %(message)s", level=logging.WARNING)
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if words[0] == "--version":
+        print(f"spatialme {__version__}")
+        return 0
+    try:
+        name, rest = _choose(words)
+        _show(_run(name, rest))
+    except SpatialmeError as error:
+        print(f"spatialme: {' '.join(str(error).split())}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("spatialme: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    return "\n".join(
+        [
+            f"spatialme {__version__}: any 2D video into stereo 3D",
+            "",
+            "usage: spatialme COMMAND [options]     (spatialme COMMAND --help lists them)",
+            "",
+            *(f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()),
+            "",
+            "for example: spatialme convert film.mp4 film_Full_SBS.mp4",
+        ]
+    )
+
+
+def _choose(words: list[str]) -> tuple[str, list[str]]:
+    """Split off the command's name, the longest that matches."""
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        if name in COMMANDS:
+            return name, words[length:]
+    known = ", ".join(COMMANDS)
+    raise OptionError(f"command {words[0]!r} is not known; the commands are {known}")
+
+
+def _run(name: str, words: list[str]) -> Any:
+    from jsonargparse import ArgumentError
+
+    command = COMMANDS[name]
+    function = getattr(import_module(command.module), command.function)
+    parser = _parser(name)
+    parser.add_function_arguments(function, as_group=False, as_positional=True)
+    try:
+        values = parser.parse_args(words)
+    except ArgumentError as error:
+        raise OptionError(f"{_plain(str(error))}; see spatialme {name} --help") from None
+    return function(**values.as_dict())
+
+
+def _parser(name: str) -> Any:
+    from jsonargparse import ArgumentParser
+
+    class Parser(ArgumentParser):
+        """Options are written with hyphens, and a switch needs no value."""
+
+        def add_argument(self, *names: str, **settings: Any) -> Any:
+            if not names[0].startswith("--print"):  # jsonargparse's own, which it looks up by name
+                names = tuple(option.replace("_", "-") if option.startswith("--") else option for option in names)
+            if settings.get("type") is bool and settings.get("default") is False:
+                del settings["type"]
+                settings["action"] = "store_true"
+            if isinstance(settings.get("help"), str):
+                settings["help"] = re.sub(r"%(?!\()", "%%", settings["help"])  # %05d is not one of argparse's own
+            return super().add_argument(*names, **settings)
+
+    return Parser(prog=f"spatialme {name}", exit_on_error=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+
+
+def _plain(message: str) -> str:
+    """Say jsonargparse's complaint in the words of the command line."""
+    message = " ".join(message.split())
+    message = re.sub(r'Parser key "(\w+)":', lambda found: f"--{found[1].replace('_', '-')}:", message)
+    message = re.sub(r"typing\.(?:Union|Optional)\[(.*)\]", r"\1", message)
+    return re.sub(r"(?:a |an )?typing\.Literal\[([^]]*)\]", r"one of \1", message).rstrip(".")
+
+
+def _show(result: Any) -> None:
+    if result is None:
+        return
+    items = result if isinstance(result, Iterable) and not isinstance(result, str) else [result]
+    for item in items:
+        print("\n".join(item.lines()) if hasattr(item, "lines") else item)

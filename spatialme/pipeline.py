@@ -1,0 +1,217 @@
+"""The converter: every stage in order, as one lazy stream.
+
+    clips -> depth -> disparity -> warp (-> flow) -+-> branch 1 -+-> refine, compose -> eyes
+                                                   +-> branch 2 -+
+                                                   +-> branch 3 -+
+
+Nothing runs until the result is asked for, and each stage holds only the frames its look-back and look-ahead name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spatialme.depth import DepthEstimator, open_depth
+from spatialme.device import pick_device
+from spatialme.flow import open_flow
+from spatialme.inpaint import BRANCHES, Branch
+from spatialme.refine import Refiner, compose
+from spatialme.report import Tally
+from spatialme.settings import ConverterSettings, plan_branches
+from spatialme.shots import CutDetector, tag_shots, to_arrays
+from spatialme.stream import fan_out
+from spatialme.types import Clip, DepthClip, FilledView, StereoClip, WarpedClip, mirror
+from spatialme.warp import AutoConvergence, DisparityParams, Warper
+
+Array = np.ndarray
+Item = TypeVar("Item")
+
+# A clip's frames together: enough to amortise the calls, few enough for memory, of which every stage holds some clips.
+CLIP_PIXELS = {"cpu": 2 * 1280 * 720, "cuda": 16 * 1280 * 720}
+LONGEST_CLIP = 16
+SIDE_BY_SIDE = 4  # frames that the depth stage can use at once on a CPU, one per thread
+
+
+class Converter:
+    """Turns clips of one eye into stereo pairs.
+
+    Holds the networks and no state: any number of streams may run through it, one after another.
+    """
+
+    def __init__(self, settings: ConverterSettings | None = None, *, depth: DepthEstimator | None = None):
+        """Load what the settings name.
+
+        Args:
+            settings: The user's choices; the defaults when None.
+            depth: An estimator to use instead of the one that the settings name.
+
+        Raises:
+            OptionError: A value out of range, or choices that contradict each other.
+            WeightsError: Weights that the settings insist on are missing.
+        """
+        self.settings = settings or ConverterSettings()
+        self.device = pick_device(self.settings.device)
+        self.warper = _warper(self.settings)
+        self._plan = plan_branches(self.settings, propainter_ready=False, gpu=self.device.type == "cuda")
+        self.branches: list[Branch] = [BRANCHES[name](self.device) for name in self._plan.names]
+        self.flow = open_flow("auto", self.device) if any(b.needs_motion for b in self.branches) else None
+        self.refiner = Refiner.load(None, device=self.device) if self._plan.refined else None
+        self.depth = depth or open_depth(self.settings.depth, device=self.device, input_size=self.settings.depth_size)
+
+    @property
+    def lookahead(self) -> int:
+        """Frames that the converter reads ahead of the one it yields, beside whole clips in flight."""
+        stages = self.depth.lookahead + self.warper.lookahead + (self.flow.lookahead if self.flow else 0)
+        return CutDetector.lookahead + stages + max(branch.lookahead for branch in self.branches)
+
+    @property
+    def written(self) -> str:
+        """What the synthesised eye shows, in words for the report."""
+        names = ", ".join(self._plan.names)
+        if not self._plan.refined:
+            return f"branch {names}"
+        assert self.refiner is not None
+        how = "refined" if self.refiner.trained else "fused by the untrained refiner's initial blend"
+        return f"{names} {how}, in {'the holes' if self.settings.refine == 'holes' else 'the whole picture'}"
+
+    def clip_length(self, width: int, height: int) -> int:
+        """Frames per clip at this size."""
+        shortest = min(SIDE_BY_SIDE, torch.get_num_threads()) if self.device.type == "cpu" else 1
+        return max(shortest, min(LONGEST_CLIP, CLIP_PIXELS[self.device.type] // (width * height)))
+
+    def stream(self, frames: Iterable[Array]) -> Iterator[tuple[Array, Array]]:
+        """Convert (H, W, 3) RGB arrays, uint8 or uint16 over the whole range; yield (left, right) pairs of such arrays.
+
+        Pairs come `lookahead` frames late, one for each frame and in order. Cuts are found on the way.
+        """
+        frames = iter(frames)
+        try:
+            first = next(frames)
+        except StopIteration:
+            return
+        length = self.clip_length(first.shape[1], first.shape[0])
+        clips = tag_shots(itertools.chain([first], frames), lambda frame: frame, clip_length=length, device=self.device)
+        for stereo in self.stereo(clips):
+            left, right = (eye_arrays(eye, stereo.clip.pictures, first.dtype) for eye in (stereo.left, stereo.right))
+            yield from zip(left, right)
+
+    def stereo(
+        self,
+        clips: Iterable[Clip],
+        *,
+        tally: Tally | None = None,
+        on_depth: Callable[[DepthClip], None] | None = None,
+    ) -> Iterator[StereoClip]:
+        """Yield one stereo clip per clip, in order; see `StereoClip` for what None means.
+
+        Args:
+            clips: Clips of whole shots, as `tag_shots` makes them.
+            tally: Counts what passes and where the time goes.
+            on_depth: Called with each stabilised depth clip, in order, before it is warped.
+        """
+        run = _Run(self, tally or Tally())
+        return _entered(self._inference, run.stereo(clips, on_depth))
+
+    @contextlib.contextmanager
+    def _inference(self) -> Iterator[None]:
+        half = torch.autocast("cuda", dtype=torch.float16) if self.device.type == "cuda" else contextlib.nullcontext()
+        with torch.inference_mode(), half:
+            yield
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One stream through the converter."""
+
+    converter: Converter
+    tally: Tally
+
+    def stereo(self, clips: Iterable[Clip], on_depth: Callable[[DepthClip], None] | None) -> Iterator[StereoClip]:
+        depth = self.converter.depth
+        depth_clips = self.counted(self.tally.clock.timed("depth", depth.stream(clips)), on_depth)
+        eye = self.converter.settings.eye
+        if eye == "both":
+            for_left, for_right = fan_out(depth_clips, 2)
+            lefts = self.left_views(for_left, share=0.5)
+            rights = self.right_views(for_right, share=0.5)
+            for (clip, left), (_, right) in zip(lefts, rights):
+                yield StereoClip(clip, left, right)
+        elif eye == "right":
+            for clip, left in self.left_views(depth_clips, share=1.0):
+                yield StereoClip(clip, left, None)
+        else:
+            for clip, right in self.right_views(depth_clips, share=1.0):
+                yield StereoClip(clip, None, right)
+
+    def left_views(self, depth_clips: Iterable[DepthClip], share: float) -> Iterator[tuple[Clip, Tensor]]:
+        """A left view is a right view of mirrored frames, mirrored."""
+        originals, to_mirror = fan_out(depth_clips, 2)
+        for original, (_, view) in zip(originals, self.right_views(map(_mirrored, to_mirror), share)):
+            yield original.clip, mirror(view)
+
+    def right_views(self, depth_clips: Iterable[DepthClip], share: float) -> Iterator[tuple[Clip, Tensor]]:
+        converter, clock = self.converter, self.tally.clock
+        warped = clock.timed("warp", converter.warper.stream(depth_clips, share=share))
+        if converter.flow:
+            warped = clock.timed("flow", converter.flow.stream(warped))
+        # every branch answers each clip with one of the same frames, so their streams stay in step
+        base, *copies = fan_out(warped, 1 + len(converter.branches))
+        filled = [clock.timed(b.name, b.stream(copy)) for b, copy in zip(converter.branches, copies)]
+        return clock.timed("refine", map(self.finish, base, *filled))
+
+    def finish(self, warped: WarpedClip, *filled: FilledView) -> tuple[Clip, Tensor]:
+        """Fuse the branches and compose them into the warped view."""
+        self.tally.count_holes(warped.hole)
+        refiner = self.converter.refiner
+        if refiner is None:
+            return warped.clip, compose(warped.view, warped.hole, filled[0].view)
+        poly, dl, de = (answer.view for answer in filled)
+        mode = self.converter.settings.refine
+        return warped.clip, refiner(warped, poly=poly, expansion=de, dl=dl, mode=mode)
+
+    def counted(
+        self, depth_clips: Iterable[DepthClip], on_depth: Callable[[DepthClip], None] | None
+    ) -> Iterator[DepthClip]:
+        for depth_clip in depth_clips:
+            self.tally.frames += len(depth_clip)
+            self.tally.shots += depth_clip.clip.starts_shot
+            if on_depth:
+                on_depth(depth_clip)
+            yield depth_clip
+
+
+def _warper(settings: ConverterSettings) -> Warper:
+    if settings.convergence == "auto":
+        return Warper(DisparityParams(settings.max_disparity), auto_convergence=AutoConvergence())
+    return Warper(DisparityParams(settings.max_disparity, settings.convergence))
+
+
+def eye_arrays(eye: Tensor | None, natives: Sequence[Array], dtype: np.dtype) -> Sequence[Array]:
+    """An eye's frames as arrays; None stands for the source pictures, which are arrays already."""
+    return natives if eye is None else to_arrays(eye, dtype)
+
+
+def _entered(context: Callable[[], AbstractContextManager[None]], items: Iterable[Item]) -> Iterator[Item]:
+    """Produce each item inside a context that the consumer, running between two items, never sees."""
+    source = iter(items)
+    while True:
+        with context():
+            try:
+                item = next(source)
+            except StopIteration:
+                return
+        yield item
+
+
+def _mirrored(depth_clip: DepthClip) -> DepthClip:
+    clip = replace(depth_clip.clip, frames=mirror(depth_clip.clip.frames))
+    return DepthClip(clip, mirror(depth_clip.nearness))

@@ -1,0 +1,125 @@
+"""What a conversion did, and where its time went."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import psutil
+
+if TYPE_CHECKING:  # `spatialme convert --help` looks up the report's type, and shall not wait for torch
+    from torch import Tensor
+
+Item = TypeVar("Item")
+
+
+class StageClock:
+    """Seconds per stage of a chain of generators, each charged only for its own work and not for those it pulls from.
+
+    Works across threads; stages that run side by side may add up to more than the wall time. Work queued on a GPU is
+    charged to the stage that waits for it.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._local = threading.local()
+        self._lock = threading.Lock()
+
+    def timed(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
+        """Pass the items on, charging the time to produce them to `name`."""
+        source = iter(items)
+        while True:
+            with self.charge(name):
+                try:
+                    item = next(source)
+                except StopIteration:
+                    return
+            yield item
+
+    @contextlib.contextmanager
+    def charge(self, name: str) -> Iterator[None]:
+        """Charge the enclosed work to `name`, less what is charged to other stages inside it."""
+        inner: list[float] = getattr(self._local, "inner", None) or []
+        self._local.inner = inner
+        inner.append(0.0)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - start
+            own = elapsed - inner.pop()
+            if inner:
+                inner[-1] += elapsed
+            with self._lock:
+                self.seconds[name] = self.seconds.get(name, 0.0) + own
+
+
+@dataclass
+class Tally:
+    """What has passed through a conversion so far."""
+
+    clock: StageClock = field(default_factory=StageClock)
+    frames: int = 0
+    shots: int = 0
+    _hole_sum: Tensor | float = 0.0  # stays on the device: reading it would make the host wait for the GPU
+    _views: int = 0
+
+    def count_holes(self, hole: Tensor) -> None:
+        """Take note of a synthesised clip's hole mask, (T, 1, H, W)."""
+        self._hole_sum = self._hole_sum + hole.float().mean(dim=(1, 2, 3)).sum()
+        self._views += len(hole)
+
+    @property
+    def hole_share(self) -> float:
+        """Mean share of the synthesised pixels that no source pixel reached."""
+        return float(self._hole_sum) / max(1, self._views)
+
+
+@dataclass
+class ConversionReport:
+    """The closing report of one conversion."""
+
+    outputs: list[Path]
+    frames: int
+    shots: int
+    wall_seconds: float
+    stage_seconds: dict[str, float]
+    hole_share: float  # mean share of pixels that no source pixel reached
+    peak_memory_mb: float  # of the process; and of the GPU, when there is one
+    peak_gpu_memory_mb: float | None
+    depth: str  # the depth estimator's name
+    written: str  # what the synthesised eye shows: a branch's name, or how the branches were fused
+    notes: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """The report as lines for a terminal."""
+        names = ", ".join(str(path) for path in self.outputs)
+        shots = f"{self.shots} shot" + ("s" if self.shots != 1 else "")
+        frames = f"{self.frames} frame" + ("s" if self.frames != 1 else "")
+        rate = self.frames / self.wall_seconds if self.wall_seconds > 0 else 0.0
+        memory = f"peak memory {self.peak_memory_mb:.0f} MB"
+        if self.peak_gpu_memory_mb is not None:
+            memory += f", GPU {self.peak_gpu_memory_mb:.0f} MB"
+        stages = sorted(self.stage_seconds.items(), key=lambda pair: -pair[1])
+        return [
+            f"{names}: {frames} in {shots}, {self.wall_seconds:.1f} s ({rate:.2f} fps), {memory}",
+            f"  depth {self.depth}; {self.written}; holes {100 * self.hole_share:.2f} % of the picture",
+            "  seconds per stage (stages overlap): " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in stages),
+            *(f"  note: {note}" for note in self.notes),
+        ]
+
+
+def peak_memory_mb() -> float:
+    """The most memory that this process has held, in MiB."""
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset / 2**20
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes on macOS, KiB elsewhere
