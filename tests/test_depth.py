@@ -444,3 +444,16 @@ def test_importing_depth_warns_of_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         open_depth("tiny", input_size=64)
+
+
+def test_the_median_is_the_same_in_opencv_and_torch():
+    noise = torch.rand(2, 1, 21, 34, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(edges.median_opencv(noise), edges.median_torch(noise))
+
+
+def test_the_median_removes_specks_and_keeps_a_straight_edge():
+    step = torch.zeros(1, 1, 16, 24)
+    step[..., 12:] = 1
+    specked = step.clone()
+    specked[..., 5, 4], specked[..., 8, 18] = 1, 0
+    assert torch.equal(edges.median_opencv(specked), step)
