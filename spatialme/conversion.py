@@ -11,6 +11,7 @@ from spatialme.settings import BranchName, ConverterSettings, Engine, Eye, Quali
 from spatialme.video.anaglyph import Anaglyph
 from spatialme.video.metadata import Format
 from spatialme.video.targets import Target
+from spatialme.weights import Licence
 
 if TYPE_CHECKING:
     from spatialme.report import ConversionReport
@@ -33,6 +34,7 @@ def convert(
     inpaint: Engine = "auto",
     branch: BranchName = "refined",
     refine: RefineMode = "holes",
+    licence: Licence = "any",
     device: str = "auto",
     codec: str | None = None,
     crf: int | None = None,
@@ -62,6 +64,7 @@ def convert(
         inpaint: Engine of the two video-inpainting branches.
         branch: What is written: the refined result or one branch alone.
         refine: Whether the refiner's picture replaces holes only, or everything.
+        licence: commercial refuses every network whose weights forbid commercial use, and names what replaces it.
         device: auto, cpu, cuda or cuda:N.
         codec: Video encoder, such as libx264, libx265, libsvtav1 or ffv1; chosen to fit when not given.
         crf: Quality of the encoder; lower is better and larger.
@@ -92,6 +95,7 @@ def convert(
         inpaint=inpaint,
         branch=branch,
         refine=refine,
+        licence=licence,
         device=device,
     )
     options = OutputOptions(

@@ -138,6 +138,7 @@ def _report(
         stage_seconds=dict(tally.clock.seconds),
         hole_share=tally.hole_share,
         peak_memory_mb=peak_memory_mb(),
+        memory_bound_mb=converter.memory_bound_bytes(source.info.width, source.info.height) / 2**20,
         peak_gpu_memory_mb=torch.cuda.max_memory_allocated(converter.device) / 2**20 if gpu else None,
         depth=converter.depth.name,
         written=converter.written,

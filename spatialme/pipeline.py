@@ -23,7 +23,7 @@ from torch import Tensor
 from spatialme.depth import DepthEstimator, open_depth
 from spatialme.device import pick_device
 from spatialme.flow import open_flow
-from spatialme.inpaint import BRANCHES, Branch
+from spatialme.inpaint import BRANCHES, Branch, propainter_ready
 from spatialme.refine import Refiner, compose
 from spatialme.report import Tally
 from spatialme.settings import ConverterSettings, plan_branches
@@ -38,6 +38,11 @@ Item = TypeVar("Item")
 # A clip's frames together: enough to amortise the calls, few enough for memory, of which every stage holds some clips.
 CLIP_PIXELS = {"cpu": 2 * 1280 * 720, "cuda": 16 * 1280 * 720}
 LONGEST_CLIP = 16
+# Bytes per pixel of what travels, for the bound on memory: native and RGB pixels of a picture, float RGB, one map, a
+# warped clip, a branch's answer, and what a temporal branch keeps of each frame in its window.
+PICTURE_BYTES, FRAME_BYTES, MAP_BYTES, WARPED_BYTES, FILLED_BYTES, WINDOW_BYTES = 6, 12, 4, 33, 13, 25
+ENCODER_BYTES = 150  # per source pixel: some 40 packed frames in x264's look-ahead and threads
+LIBRARIES_BYTES = 1_800_000_000  # PyTorch's GPU build, compiled kernels, `tiny`; a 64x48 clip peaks at 1.2 to 1.6 GB
 SIDE_BY_SIDE = 4  # frames that the depth stage can use at once on a CPU, one per thread
 
 
@@ -61,17 +66,43 @@ class Converter:
         self.settings = settings or ConverterSettings()
         self.device = pick_device(self.settings.device)
         self.warper = _warper(self.settings)
-        self._plan = plan_branches(self.settings, propainter_ready=False, gpu=self.device.type == "cuda")
-        self.branches: list[Branch] = [BRANCHES[name](self.device) for name in self._plan.names]
+        licence = self.settings.licence
+        self._plan = plan_branches(
+            self.settings, propainter_ready=propainter_ready(licence), gpu=self.device.type == "cuda"
+        )
+        self.branches: list[Branch] = [BRANCHES[name](self.device, licence) for name in self._plan.names]
         self.flow = open_flow("auto", self.device) if any(b.needs_motion for b in self.branches) else None
         self.refiner = Refiner.load(None, device=self.device) if self._plan.refined else None
-        self.depth = depth or open_depth(self.settings.depth, device=self.device, input_size=self.settings.depth_size)
+        self.depth = depth or open_depth(
+            self.settings.depth, device=self.device, input_size=self.settings.depth_size, licence=licence
+        )
 
     @property
     def lookahead(self) -> int:
         """Frames that the converter reads ahead of the one it yields, beside whole clips in flight."""
         stages = self.depth.lookahead + self.warper.lookahead + (self.flow.lookahead if self.flow else 0)
         return CutDetector.lookahead + stages + max(branch.lookahead for branch in self.branches)
+
+    def memory_bound_bytes(self, width: int, height: int) -> int:
+        """Most memory that a conversion on the CPU takes, whatever the video's length, by count of frames held.
+
+        Networks larger than `tiny` (Depth Anything, ProPainter) come on top.
+        """
+        length = self.clip_length(width, height)
+        handed_over = 2 * length  # every stage holds a clip it was given and one it makes
+        flow = self.flow.lookahead if self.flow else 0
+        reach = max(branch.lookahead for branch in self.branches)
+        windows = sum(b.lookback + b.lookahead + handed_over for b in self.branches if b.lookahead)
+        per_pixel = (
+            (CutDetector.lookahead + 3 * length) * (PICTURE_BYTES + FRAME_BYTES)
+            + (self.depth.lookahead + handed_over) * (PICTURE_BYTES + FRAME_BYTES + MAP_BYTES)
+            + (self.warper.lookahead + flow + reach + handed_over) * (PICTURE_BYTES + WARPED_BYTES)
+            + windows * WINDOW_BYTES
+            + (len(self.branches) + 3) * handed_over * FILLED_BYTES
+            + ENCODER_BYTES
+        )
+        eyes = 2 if self.settings.eye == "both" else 1
+        return LIBRARIES_BYTES + eyes * per_pixel * width * height
 
     @property
     def written(self) -> str:

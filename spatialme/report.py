@@ -92,6 +92,7 @@ class ConversionReport:
     stage_seconds: dict[str, float]
     hole_share: float  # mean share of pixels that no source pixel reached
     peak_memory_mb: float  # of the process; and of the GPU, when there is one
+    memory_bound_mb: float  # what it may take on the CPU by count of frames, whatever the video's length
     peak_gpu_memory_mb: float | None
     depth: str  # the depth estimator's name
     written: str  # what the synthesised eye shows: a branch's name, or how the branches were fused
@@ -103,7 +104,7 @@ class ConversionReport:
         shots = f"{self.shots} shot" + ("s" if self.shots != 1 else "")
         frames = f"{self.frames} frame" + ("s" if self.frames != 1 else "")
         rate = self.frames / self.wall_seconds if self.wall_seconds > 0 else 0.0
-        memory = f"peak memory {self.peak_memory_mb:.0f} MB"
+        memory = f"peak memory {self.peak_memory_mb:.0f} MB of at most {self.memory_bound_mb:.0f}"
         if self.peak_gpu_memory_mb is not None:
             memory += f", GPU {self.peak_gpu_memory_mb:.0f} MB"
         stages = sorted(self.stage_seconds.items(), key=lambda pair: -pair[1])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spatialme.errors import OptionError
+from spatialme.weights import Licence
 
 Eye = Literal["left", "right", "both"]
 Quality = Literal["auto", "draft", "fast", "full"]
@@ -33,6 +34,7 @@ class ConverterSettings:
     inpaint: Engine = "auto"
     branch: BranchName = "refined"
     refine: RefineMode = "holes"
+    licence: Licence = "any"  # commercial refuses weights that forbid commercial use
     device: str = "auto"
 
 

@@ -176,6 +176,7 @@ _ENTRIES = (
     ),
 )
 WEIGHTS: dict[str, WeightsEntry] = {entry.name: entry for entry in _ENTRIES}
+COMPANIONS = {"propainter": ("propainter-flow-completion",)}  # fetched along
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,7 @@ def allowed(name: str, licence: Licence) -> bool:
 
 
 def fetch(name: str, accept_licence: bool = False, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Path:
-    """Download weights unless they are here, check them, and return their path.
+    """Download weights unless they are here, with those they cannot do without; check them; return their path.
 
     Args:
         name: As `spatialme weights list` shows it.
@@ -232,17 +233,23 @@ def fetch(name: str, accept_licence: bool = False, *, timeout_seconds: float = T
         OptionError: No such weights.
         WeightsError: The licence was not agreed to, the server cannot be reached, or what came is not the file.
     """
-    entry = _entry(name)
-    path = find(name)
+    path = _fetch_one(_entry(name), accept_licence, timeout_seconds)
+    for companion in COMPANIONS.get(name, ()):
+        _fetch_one(_entry(companion), accept_licence, timeout_seconds)
+    return path
+
+
+def _fetch_one(entry: WeightsEntry, accept_licence: bool, timeout_seconds: float) -> Path:
+    path = find(entry.name)
     if path is not None:
         return path
     if not entry.commercial and not accept_licence:
         raise WeightsError(
-            f"{name} is licensed for non-commercial use only ({entry.licence}); if you agree, run "
-            f"`spatialme weights fetch {name} --accept-licence`"
+            f"{entry.name} is licensed for non-commercial use only ({entry.licence}); if you agree, run "
+            f"`spatialme weights fetch {entry.name} --accept-licence`"
         )
     path = _place(entry)
-    with _progress_bar(name) as progress:
+    with _progress_bar(entry.name) as progress:
         _download(entry, path, timeout_seconds, progress)
     return path
 

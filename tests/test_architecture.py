@@ -13,8 +13,9 @@ PACKAGE = ROOT / "spatialme"
 
 # nothing imports from a later floor
 FLOORS = [
-    ["errors", "types", "settings"],
+    ["errors", "types"],
     ["stream", "device", "weights"],
+    ["settings"],
     ["video", "depth", "warp", "flow", "inpaint", "refine", "shots", "report"],
     ["pipeline", "evaluation"],
     ["job"],

@@ -67,6 +67,15 @@ def test_a_download_is_checked_and_put_in_place_whole(server: str, cache: Path, 
     assert "as published" in weights.verify("probe")[0]
 
 
+def test_weights_that_need_others_bring_them_along(server: str, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    put_entry(monkeypatch, url=f"{server}/file", sha256=DIGEST)
+    friend = replace(weights.WEIGHTS["probe"], name="friend", file_name="friend.pth")
+    monkeypatch.setitem(weights.WEIGHTS, "friend", friend)
+    monkeypatch.setitem(weights.COMPANIONS, "probe", ("friend",))
+    assert weights.fetch("probe") == cache / "probe.pth"
+    assert weights.find("friend") == cache / "friend.pth"
+
+
 def test_what_is_here_is_not_downloaded_again(cache: Path, monkeypatch: pytest.MonkeyPatch):
     put_entry(monkeypatch, url="http://127.0.0.1:9/nobody", sha256=DIGEST)
     cache.mkdir()
