@@ -26,13 +26,18 @@ class Command:
     module: str
     function: str
     summary: str
+    parses_itself: bool = False  # takes its own name and the words after it
 
 
 COMMANDS = {
     "convert": Command("spatialme.conversion", "convert", "turn a video, image, folder or sequence into stereo 3D"),
+    "fit": Command("spatialme.training.commands", "run", "train the refiner: --config configs/fit/...", True),
+    "validate": Command("spatialme.training.commands", "run", "score a training checkpoint on validation data", True),
+    "test": Command("spatialme.training.commands", "run", "score a training checkpoint on test data", True),
     "weights list": Command("spatialme.weights", "list_weights", "the networks' weights: licence, size, place"),
     "weights fetch": Command("spatialme.weights", "fetch", "download weights and check them"),
     "weights verify": Command("spatialme.weights", "verify", "check downloaded weights against their hashes"),
+    "weights export": Command("spatialme.training.commands", "export", "a training checkpoint as a refiner's weights"),
 }
 
 FAILED = 2
@@ -91,6 +96,8 @@ def _run(name: str, words: list[str]) -> Any:
 
     command = COMMANDS[name]
     function = getattr(import_module(command.module), command.function)
+    if command.parses_itself:
+        return function(name, words)
     parser = _parser(name)
     parser.add_function_arguments(function, as_group=False, as_positional=True)
     try:

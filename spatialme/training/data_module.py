@@ -1,0 +1,116 @@
+"""The training and held-out samples, as Lightning wants them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numba
+import torch
+from torch.utils.data import DataLoader
+
+from spatialme.data.augment import Augmentation
+from spatialme.data.manifest import Split
+from spatialme.data.mixture import SYNTHETIC, Mixture, NumberedSamples, open_sources
+from spatialme.data.sample import Sample
+from spatialme.errors import OptionError
+
+HELD_OUT_SEED = 2**31  # held-out samples are the same for every run
+MOST_HELD_OUT_WORKERS = 2  # per source, as each keeps its own
+
+
+class StereoData(pl.LightningDataModule):
+    """Samples mixed from sources; in training numbered through, so that a run goes on where it stopped."""
+
+    def __init__(
+        self,
+        sources: dict[str, float] | None = None,
+        manifests: list[Path] | None = None,
+        crop: int = 512,
+        batch_size: int = 4,
+        held_out_samples: int = 64,
+        workers: int = 0,
+        seed: int = 0,
+        augmentation: Augmentation | None = Augmentation(),  # noqa: B008 - frozen
+        commercial_only: bool = False,
+    ):
+        """Name the material.
+
+        Args:
+            sources: Share of the samples by source: ``synthetic``, or as the manifests call it. Only synthetic scenes
+                when left out.
+            manifests: Lists of prepared clips.
+            crop: Side of the samples in px.
+            batch_size: Samples per process and step.
+            held_out_samples: Samples per source in validation and test, always the same ones.
+            workers: Processes that make samples; 0: in the training process.
+            seed: Of the samples' order and content.
+            augmentation: See there; null trains on branches as computed.
+            commercial_only: Train on clips only whose licence allows commercial weights.
+
+        Raises:
+            OptionError: A share that is not positive, or a crop that is not.
+        """
+        super().__init__()
+        self.sources = sources or {SYNTHETIC: 1.0}
+        if min(self.sources.values()) <= 0:
+            raise OptionError(f"shares are {self.sources}, expected more than 0; leave sources out instead")
+        if crop < 32:
+            raise OptionError(f"crop is {crop} px, expected at least 32; 256 to 512 is usual")
+        self.manifests = manifests or []
+        self.crop, self.batch_size, self.workers = crop, batch_size, workers
+        self.held_out_samples, self.seed = held_out_samples, seed
+        self.augmentation, self.commercial_only = augmentation, commercial_only
+        self.held_out_names: list[str] = []
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Samples from where the module's step count says the run stands, without end."""
+        assert self.trainer is not None
+        sources = self._open("train")
+        # numbers end nowhere, so the length does not count
+        mixture = Mixture(sources, self.sources, seed=self.seed, length=0, augmentation=self.augmentation)
+        processes = self.trainer.world_size
+        start = int(self.trainer.lightning_module.steps) * self.batch_size * processes  # type: ignore[arg-type]
+        numbers = NumberedSamples(start=start, process=self.trainer.global_rank, processes=processes)
+        return self._loader(mixture, self.workers, sampler=numbers)
+
+    def val_dataloader(self) -> list[DataLoader[Sample]]:
+        """One loader per source that has validation clips."""
+        return self._held_out("validation")
+
+    def test_dataloader(self) -> list[DataLoader[Sample]]:
+        """One loader per source that has test clips."""
+        return self._held_out("test")
+
+    def _held_out(self, split: Split) -> list[DataLoader[Sample]]:
+        sources = self._open(split)
+        self.held_out_names = list(sources)
+        seed = HELD_OUT_SEED + (split == "test")
+        mixtures = [
+            Mixture({name: source}, {name: 1.0}, seed=seed, length=self.held_out_samples)
+            for name, source in sources.items()
+        ]
+        workers = min(self.workers, MOST_HELD_OUT_WORKERS)
+        return [self._loader(mixture, workers, sampler=None) for mixture in mixtures]
+
+    def _open(self, split: Split) -> dict:
+        names = list(self.sources)
+        return open_sources(self.manifests, split, self.crop, names=names, commercial_only=self.commercial_only)
+
+    def _loader(self, mixture: Mixture, workers: int, *, sampler: NumberedSamples | None) -> DataLoader[Sample]:
+        return DataLoader(
+            mixture,
+            self.batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,  # starting one takes seconds
+            # Numba's threads do not survive a fork
+            multiprocessing_context="spawn" if workers else None,
+            worker_init_fn=_single_thread if workers else None,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+def _single_thread(worker: int) -> None:
+    numba.set_num_threads(1)
+    torch.set_num_threads(1)
