@@ -31,6 +31,8 @@ class Command:
 
 COMMANDS = {
     "convert": Command("spatialme.conversion", "convert", "turn a video, image, folder or sequence into stereo 3D"),
+    "compare": Command("spatialme.evaluation.commands", "compare", "judge methods against real stereo clips"),
+    "check": Command("spatialme.evaluation.commands", "check", "find what hurts in a finished stereo file"),
     "fit": Command("spatialme.training.commands", "run", "train the refiner: --config configs/fit/...", True),
     "validate": Command("spatialme.training.commands", "run", "score a training checkpoint on validation data", True),
     "test": Command("spatialme.training.commands", "run", "score a training checkpoint on test data", True),
@@ -45,7 +47,7 @@ INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code: 0, 2 for what the user can mend, 130 for Ctrl-C."""
+    """Run one command; return its exit code: its result's own or 0, 2 for what the user can mend, 130 for Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(format="spatialme: %(message)s", level=logging.WARNING)
     if not words or words[0] in ("-h", "--help"):
@@ -56,14 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         name, rest = _choose(words)
-        _show(_run(name, rest))
+        result = _run(name, rest)
+        _show(result)
     except SpatialmeError as error:
         print(f"spatialme: {' '.join(str(error).split())}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("spatialme: interrupted", file=sys.stderr)
         return INTERRUPTED
-    return 0
+    return getattr(result, "exit_code", 0)
 
 
 def _overview() -> str:
