@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_module_and_the_script_are_one_program():
-    script = subprocess.run(["spatialme", "--help"], capture_output=True, text=True)
+    script = subprocess.run([Path(sys.executable).with_name("spatialme"), "--help"], capture_output=True, text=True)
     assert script.returncode == 0
     assert script.stdout == run("--help").stdout
 
