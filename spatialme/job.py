@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from spatialme.depth.sidecar import DepthVideoWriter
+from spatialme.depth.sidecar import DepthVideo, DepthVideoWriter
 from spatialme.errors import InputError, OutputError
 from spatialme.pipeline import Converter
 from spatialme.report import ConversionReport, Tally, peak_memory_mb
@@ -76,6 +76,8 @@ class Job:
             )
             plan = plan_output(output, source, self.options)
             converter = self.converter
+            if isinstance(converter.depth, DepthVideo) and source.info.frame_estimate is not None:
+                converter.depth.check_length(source.info.frame_estimate)
             depth_writer = None
             if save_depth is not None:
                 depth_writer = stack.enter_context(

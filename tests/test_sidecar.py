@@ -100,9 +100,9 @@ def test_name_and_length_are_known_at_once(tmp_path: Path, nearness: Tensor):
     video = DepthVideo(write(tmp_path / "d.mkv", nearness))
     assert video.name == "d.mkv (some-network)"
     assert video.frame_count == 5
-    video.check_length(5)
-    with pytest.raises(InputError, match="has 5 frames, its source has 6"):
-        video.check_length(6)
+    video.check_length(7)  # a header may be off by two
+    with pytest.raises(InputError, match="has 5 frames, its source about 8"):
+        video.check_length(8)
 
 
 def test_too_few_frames_are_refused(tmp_path: Path, nearness: Tensor):

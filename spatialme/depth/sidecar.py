@@ -26,6 +26,7 @@ SUFFIX = ".mkv"
 VERSION_TAG, MODEL_TAG, FRAMES_TAG = "SPATIALME_VERSION", "SPATIALME_DEPTH_MODEL", "SPATIALME_FRAMES"
 UNKNOWN_COUNT = "????????????"  # stands in the header until the number of frames is known; overwritten in place
 HEADER_BYTES = 1 << 16  # the tags lie within so many bytes of the file's start
+HEADER_ERROR = 0.05  # of the frames that a source's header promises
 SLICES = "8"  # independent parts of a frame, so that threads can share it
 
 
@@ -148,15 +149,19 @@ class DepthVideo:
         self.name = f"{self.path.name} ({tags[MODEL_TAG]})" if MODEL_TAG in tags else self.path.name
         self.notices: list[str] = []
 
-    def check_length(self, source_frames: int) -> None:
-        """Compare the file's own count of frames, where it states one, with the source's.
+    def check_length(self, estimated_frames: int) -> None:
+        """Compare the file's own count of frames, where it states one, with what the source's header promises.
+
+        Headers may be a little off: only what cannot fit is refused here, before hours of work; `stream` is exact.
 
         Raises:
-            InputError: They differ.
+            InputError: They differ by more than `HEADER_ERROR`.
         """
-        if self.frame_count is not None and self.frame_count != source_frames:
+        if self.frame_count is None:
+            return
+        if abs(self.frame_count - estimated_frames) > max(2, HEADER_ERROR * estimated_frames):
             raise InputError(
-                f"depth video {self.path} has {self.frame_count} frames, its source has {source_frames}; give the "
+                f"depth video {self.path} has {self.frame_count} frames, its source about {estimated_frames}; give the "
                 "depth video made from this source and the same --start and --end"
             )
 
