@@ -132,7 +132,7 @@ class Converter:
         length = self.clip_length(first.shape[1], first.shape[0])
         clips = tag_shots(itertools.chain([first], frames), lambda frame: frame, clip_length=length, device=self.device)
         for stereo in self.stereo(clips):
-            left, right = (eye_arrays(eye, stereo.clip.pictures, first.dtype) for eye in (stereo.left, stereo.right))
+            left, right = (_eye_arrays(eye, stereo.clip.pictures, first.dtype) for eye in (stereo.left, stereo.right))
             yield from zip(left, right)
 
     def stereo(
@@ -226,7 +226,7 @@ def _warper(settings: ConverterSettings) -> Warper:
     return Warper(DisparityParams(settings.max_disparity, settings.convergence))
 
 
-def eye_arrays(eye: Tensor | None, natives: Sequence[Array], dtype: np.dtype) -> Sequence[Array]:
+def _eye_arrays(eye: Tensor | None, natives: Sequence[Array], dtype: np.dtype) -> Sequence[Array]:
     """An eye's frames as arrays; None stands for the source pictures, which are arrays already."""
     return natives if eye is None else to_arrays(eye, dtype)
 

@@ -14,11 +14,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from spatialme.errors import OptionError, WeightsError
-from spatialme.refine.compose import ComposeMode, compose
+from spatialme.refine.compose import compose
 from spatialme.refine.mhfu import MHFU, SIZES, MHFUSize, initial_blend
+from spatialme.settings import RefineMode
 from spatialme.types import WarpedClip
 
-__all__ = ["ComposeMode", "Refiner", "compose"]
+__all__ = ["Refiner", "compose"]
 
 METADATA_KEY = "spatialme_mhfu"
 
@@ -71,7 +72,7 @@ class Refiner:
         expansion: Tensor,
         dl: Tensor,
         *,
-        mode: ComposeMode = "holes",
+        mode: RefineMode = "holes",
         border_px: int = 0,
     ) -> Tensor:
         """Fuse three branches and compose them into the warped view.

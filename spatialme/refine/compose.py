@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-ComposeMode = Literal["holes", "everywhere"]
+from spatialme.settings import RefineMode
 
 
 def compose(
-    warped_view: Tensor, hole: Tensor, filled: Tensor, *, mode: ComposeMode = "holes", border_px: int = 0
+    warped_view: Tensor, hole: Tensor, filled: Tensor, *, mode: RefineMode = "holes", border_px: int = 0
 ) -> Tensor:
     """Make the finished view: the filling in the holes only, or everywhere.
 
