@@ -338,7 +338,7 @@ def test_attention_equals_the_definition_window_by_window():
     tokens = torch.randn(1, 3, 9, 16, 512)  # padded to 10x18: 2x2 windows
     with_holes = torch.tensor([[True, False, False, True]])
     plan = propainter.plan_windows(with_holes, (9, 16), tokens.device)
-    found = attention(tokens, plan, key_frames=slice(0, None, 2), num_output_frames=2)
+    found = attention(tokens, plan, first_key_frame=0, num_output_frames=2)
 
     padded = F.pad(tokens, (0, 0, 0, 2, 0, 1))[0]  # (3, 10, 18, 512)
     wanted = torch.empty(2, 10 * 18, 512)
@@ -366,9 +366,9 @@ def test_result_does_not_depend_on_how_windows_are_portioned(monkeypatch):
     attention = _seeded(transformer.SparseWindowAttention())
     tokens = torch.randn(1, 2, 10, 18, 512)
     plan = propainter.plan_windows(torch.tensor([[True, False, True, True]]), (10, 18), tokens.device)
-    whole = attention(tokens, plan, key_frames=slice(0, None, 2), num_output_frames=2)
+    whole = attention(tokens, plan, first_key_frame=0, num_output_frames=2)
     monkeypatch.setattr(transformer, "WINDOWS_AT_ONCE", 1)
-    assert torch.equal(attention(tokens, plan, key_frames=slice(0, None, 2), num_output_frames=2), whole)
+    assert torch.equal(attention(tokens, plan, first_key_frame=0, num_output_frames=2), whole)
 
 
 # --- the whole generator ----------------------------------------------------------------------------------------------

@@ -31,13 +31,13 @@ class SparseWindowAttention(nn.Module):
         # checkpoints carry this constant; the plan's positions are used instead, whatever order the file has them in
         self.register_buffer("valid_ind_rolled", shifted_positions())
 
-    def forward(self, tokens: Tensor, plan: WindowPlan, *, key_frames: slice, num_output_frames: int) -> Tensor:
+    def forward(self, tokens: Tensor, plan: WindowPlan, *, first_key_frame: int, num_output_frames: int) -> Tensor:
         """Attend.
 
         Args:
             tokens: (B, T, rows, columns, 512), normalised.
             plan: Windows of this grid and batch.
-            key_frames: Frames whose tokens windows with holes look at.
+            first_key_frame: 0 or 1: windows with holes look at every second frame's tokens, from this one on.
             num_output_frames: The result is for the first so many frames.
 
         Returns:
@@ -47,7 +47,8 @@ class SparseWindowAttention(nn.Module):
         padding = (0, 0, 0, plan.padded_grid[1] - columns, 0, plan.padded_grid[0] - rows)
         tokens = F.pad(tokens, padding)
         query = self.query(tokens[:, :num_output_frames]).flatten(2, 3)
-        key, value = self.key(tokens).flatten(2, 3), self.value(tokens).flatten(2, 3)
+        key_frames = slice(first_key_frame, None, KEY_FRAME_STEP)
+        key, value = self._keys_and_values(tokens.flatten(2, 3), plan, first_key_frame)
         pooled = self._pool(tokens[:, key_frames])
         pooled_key, pooled_value = self.key(pooled), self.value(pooled)
 
@@ -65,6 +66,25 @@ class SparseWindowAttention(nn.Module):
             own.put(result.view_as(queries), attended)
         attended = attended.unflatten(2, plan.padded_grid)[:, :, :rows, :columns]
         return self.proj(attended)
+
+    def _keys_and_values(self, tokens: Tensor, plan: WindowPlan, first_key_frame: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of (B, T, positions, 512) tokens, in that shape, where a window reads them.
+
+        Windows with holes read key frames, those without read themselves in every frame. What nobody reads, in other
+        frames inside windows with holes, is left undefined: near half of the work where most windows have holes.
+        """
+        key_frames, other_frames = (
+            slice(first, None, KEY_FRAME_STEP) for first in (first_key_frame, 1 - first_key_frame)
+        )
+        results = []
+        for layer in (self.key, self.value):
+            result = torch.empty_like(tokens)
+            result[:, key_frames] = layer(tokens[:, key_frames])
+            for item, window in _portions(plan.plain_item, plan.plain_window):
+                own = _Tokens(item, plan.own[window])
+                own.put(layer(own.of(tokens[:, other_frames])), result[:, other_frames])
+            results.append(result)
+        return results[0], results[1]
 
     def _pool(self, tokens: Tensor) -> Tensor:
         """(B, T, rows, columns, 512) -> (B, T * pooled, 512)."""
@@ -113,10 +133,12 @@ class TransformerBlock(nn.Module):
         self.mlp = PatchFeedForward()
 
     def forward(
-        self, tokens: Tensor, plan: WindowPlan, patch_count: Tensor, *, key_frames: slice, num_output_frames: int
+        self, tokens: Tensor, plan: WindowPlan, patch_count: Tensor, *, first_key_frame: int, num_output_frames: int
     ) -> Tensor:
         """(B, T, rows, columns, 512) to (B, num_output_frames, ...); see `SparseWindowAttention.forward`."""
-        attended = self.attention(self.norm1(tokens), plan, key_frames=key_frames, num_output_frames=num_output_frames)
+        attended = self.attention(
+            self.norm1(tokens), plan, first_key_frame=first_key_frame, num_output_frames=num_output_frames
+        )
         tokens = tokens[:, :num_output_frames] + attended
         mixed = self.mlp(self.norm2(tokens).flatten(0, 1), patch_count)
         return tokens + mixed.view_as(tokens)
@@ -140,7 +162,7 @@ class SparseTransformer(nn.Module):
                 tokens,
                 plan,
                 patch_count,
-                key_frames=slice(number % KEY_FRAME_STEP, None, KEY_FRAME_STEP),
+                first_key_frame=number % KEY_FRAME_STEP,
                 num_output_frames=num_output_frames if number == last else tokens.shape[1],
             )
         return tokens
