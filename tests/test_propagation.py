@@ -13,9 +13,8 @@ from torch import Tensor
 
 from spatialme.flow import FlowEstimator
 from spatialme.flow.dis import Dis
-from spatialme.flow.runs import hole_runs
 from spatialme.inpaint import trace, trace_torch
-from spatialme.inpaint.background import SAME_SURFACE, WIDEST_PX, _reflect, fill_background
+from spatialme.inpaint.background import WIDEST_PX, fill_background
 from spatialme.inpaint.background_torch import fill_background_torch
 from spatialme.inpaint.expansion_branch import Expansion
 from spatialme.inpaint.propagation import Propagation
@@ -199,25 +198,18 @@ def holed(shape: tuple[int, int], columns: slice) -> Tensor:
     return hole
 
 
-def reflect_reference(row: np.ndarray, border: int, size: int, length: int) -> list[float]:
-    """A hole of `size` px left of `border`, continued by walking back and forth over `length` px of surface."""
-    walk = list(range(border, border + length))
-    track = (walk + walk[::-1]) * (size // len(walk) + 1)
-    return [float(row[x]) for x in track[:size]][::-1]
-
-
-@pytest.mark.parametrize("length", [30, 4])
-def test_the_backgrounds_texture_is_reflected_up_to_its_surfaces_end(length: int) -> None:
-    shape, hole_columns = (9, 60), slice(10, 18)
-    view, hole = striped(*shape), holed((9, 60), hole_columns)
-    disparity = torch.zeros(1, *shape)
-    disparity[..., :10] = 5.0
-    disparity[..., 18 + length :] = 3.0
-    filled = view.numpy().copy()
-    runs = hole_runs(hole[0].numpy(), disparity[0].numpy())
-    _reflect(filled, hole[0].numpy(), disparity[0].numpy(), runs, np.float32(SAME_SURFACE * 60))
-    expected = reflect_reference(view[0, 0].numpy(), 18, 8, length)
-    assert np.allclose(filled[0, 4, hole_columns], expected)
+@pytest.mark.parametrize(("further", "source"), [(3.0, 19), (-3.0, 18)])
+def test_the_second_pixel_of_the_background_is_repeated_unless_it_is_another_surface(
+    further: float, source: int
+) -> None:
+    shape, hole = (9, 60), holed((9, 60), slice(10, 18))
+    view, disparity = striped(*shape), torch.full((1, *shape), 3.0)
+    disparity[..., :10] = 5.0  # the foreground
+    disparity[..., 19:] = further
+    filled = fill_background(view, hole, disparity)
+    assert torch.allclose(filled[:, :, 10:18], view[:, :, source : source + 1], atol=1e-6)  # all rows are alike
+    beside_edge = fill_background(view, holed(shape, slice(50, 60)), disparity)
+    assert torch.allclose(beside_edge[:, :, 50:], view[:, :, 49:50], atol=1e-6)  # no foreground there: the first one
 
 
 def test_the_fill_never_shows_the_foreground() -> None:

@@ -1,12 +1,15 @@
 """Fill what no other frame shows from the background's side of the hole, as a function of the frame alone. Numba.
 
-The background's texture is continued by reflection at the border, as far as its surface reaches without a tear, and
-back and forth when that is shorter than the hole. Each row has a border of its own, so that plain reflection combs the
-texture: the further from the border, the wider it is smoothed, down first, then across. Where both borders are one
-surface, both sides are continued and cross-faded. `background_torch` is the twin for other devices.
+Each row repeats the background's colour at the hole, and the further from it, the wider that is smoothed, down first,
+then across: rows do not know of each other, and alone they would comb. Between a near surface and the background the
+second pixel counts, for depth never fits a picture to the pixel and the first one is often half the foreground's; at
+the frame's edge there is no foreground, and the first one counts. Where both borders are one surface, both sides are
+continued and cross-faded.
 
-On ten pairs of real right views (Motorcycle and nine of Middlebury), PSNR inside the holes: this 18.6 dB, the row's
-border repeated 17.8, OpenCV's Telea 17.7, poly's linear blend 17.4, plain reflection 17.8.
+On 95 real pairs of right views (Middlebury, KITTI, OAK-D; at most 640 px wide, matched by SGBM), in the holes: PSNR
+20.9 dB and LPIPS 0.147; OpenCV's Navier-Stokes 20.4 and 0.152, poly 20.4 and 0.154, the texture reflected as far as its
+surface reaches 20.0 and 0.154 (a narrow surface at the frame's edge should go on, which reflection cannot give). With
+foregrounds 2 px too narrow, the inner holes of 19 of them: 20.8 dB, from the first pixel 18.8.
 """
 
 from __future__ import annotations
@@ -18,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spatialme.flow.runs import BORDER, NO_BORDER, ROW, START, STEP, STOP, hole_runs
+from spatialme.warp.surface import TEAR_PX
 
-TEAR_PX = 1.5  # disparity step between neighbours beyond which a surface ends, as in the warp
 SAME_SURFACE = 0.002  # of the width: borders no further apart than this are one surface
 WIDEST_PX = 16  # radius of the widest smoothing, reached that far from the border
 
@@ -45,29 +48,13 @@ def fill_background(view: Tensor, hole: Tensor, disparity: Tensor) -> Tensor:
     mask, surface = hole[0].numpy(), disparity[0].numpy()
     runs = hole_runs(mask, surface)
     filled = np.array(view.numpy(), order="C")
-    distance = _reflect(filled, mask, surface, runs, np.float32(SAME_SURFACE * mask.shape[1]))
+    distance = _continue_rows(filled, mask, surface, runs, np.float32(SAME_SURFACE * mask.shape[1]))
     smooth = _smooth_across(_smooth_down(filled, distance, mask, runs), distance, mask, runs)
     return torch.from_numpy(_fill_empty_rows(smooth, np.all(mask, axis=1)))
 
 
-@numba.njit(cache=True, inline="always")
-def _surface_length(disparity, hole, border, step, most):
-    """Pixels from the border on until the surface ends, at most `most`."""
-    length, x = 1, border + step
-    while length < most and 0 <= x < len(hole) and not hole[x] and abs(disparity[x] - disparity[x - step]) <= TEAR_PX:
-        length, x = length + 1, x + step
-    return length
-
-
-@numba.njit(cache=True, inline="always")
-def _mirrored(k, border, step, length):
-    """Column that a pixel k from the border (the nearest is 0) shows."""
-    k = k % (2 * length)
-    return border + step * (k if k < length else 2 * length - 1 - k)
-
-
 @numba.njit(parallel=True, cache=True, nogil=True)
-def _reflect(filled, hole, disparity, runs, same):
+def _continue_rows(filled, hole, disparity, runs, same):
     """Fill the holes in place; returns every hole pixel's distance from the known background, (H, W) int32."""
     _, width = hole.shape
     distance = np.zeros(hole.shape, np.int32)
@@ -75,23 +62,20 @@ def _reflect(filled, hole, disparity, runs, same):
         y, start, stop, border, step = runs[n, ROW], runs[n, START], runs[n, STOP], runs[n, BORDER], runs[n, STEP]
         if border == NO_BORDER:
             continue
-        size = stop - start
         other = start - 1 if step > 0 else stop
-        length = _surface_length(disparity[y], hole[y], border, step, size)
-        both = 0 <= other < width and abs(disparity[y, other] - disparity[y, border]) <= same
-        other_length = _surface_length(disparity[y], hole[y], other, -step, size) if both else 1
+        inside = 0 <= other < width
+        both = inside and abs(disparity[y, other] - disparity[y, border]) <= same
+        source, beyond = border, border + step
+        if inside and not both and 0 <= beyond < width and not hole[y, beyond]:
+            source = beyond if abs(disparity[y, beyond] - disparity[y, border]) <= TEAR_PX else border
         for x in range(start, stop):
-            k = abs(x - border) - 1
-            source = _mirrored(k, border, step, length)
-            distance[y, x] = k + 1
+            k = abs(x - border)
+            distance[y, x] = min(k, stop - start + 1 - k) if both else k
+            share = np.float32(k / (stop - start + 1)) if both else np.float32(0)
             for c in range(3):
                 filled[c, y, x] = filled[c, y, source]
-            if both:
-                source = _mirrored(size - 1 - k, other, -step, other_length)
-                distance[y, x] = min(k, size - 1 - k) + 1
-                share = np.float32((k + 1) / (size + 1))
-                for c in range(3):
-                    filled[c, y, x] += share * (filled[c, y, source] - filled[c, y, x])
+                if both:
+                    filled[c, y, x] += share * (filled[c, y, other] - filled[c, y, source])
     return distance
 
 

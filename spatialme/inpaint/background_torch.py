@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from spatialme.flow.runs_torch import hole_sides
-from spatialme.inpaint.background import SAME_SURFACE, TEAR_PX, WIDEST_PX
+from spatialme.inpaint.background import SAME_SURFACE, WIDEST_PX
+from spatialme.warp.surface import TEAR_PX
 
 
 def fill_background_torch(view: Tensor, hole: Tensor, disparity: Tensor) -> Tensor:
     """As `background.fill_background`."""
-    filled, distance = _reflect(view, hole, disparity)
+    filled, distance = _continue_rows(view, hole, disparity)
     sides = hole_sides(hole[None], disparity[None])
     run = torch.where(hole, sides.left[0] + 1, -1)  # the run's first column, -1 outside holes
     down = _smooth(filled, distance, distance > 0, None, axis=1)
@@ -19,49 +20,30 @@ def fill_background_torch(view: Tensor, hole: Tensor, disparity: Tensor) -> Tens
     return _fill_empty_rows(smooth, hole[0].all(1))
 
 
-def _reflect(view: Tensor, hole: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
+def _continue_rows(view: Tensor, hole: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
     width = hole.shape[2]
     sides = hole_sides(hole[None], disparity[None])
     left, right, border, step = (each[0] for each in sides)
-    size = right - left - 1
     column = torch.arange(width, device=hole.device).expand(hole.shape)
-    k = (column - border).abs() - 1
-    lengths = _surface_lengths(hole, disparity)
-    length = _length_at(lengths, border, step).minimum(size).clamp(min=1)
+    k = (column - border).abs()
     other = torch.where(step > 0, left, right)
-    rise = disparity.gather(2, other.clamp(0, width - 1)) - disparity.gather(2, border.clamp(min=0))
-    both = (other >= 0) & (other < width) & (rise.abs() <= SAME_SURFACE * width)
-    other_length = _length_at(lengths, other, -step).minimum(size).clamp(min=1)
-    near = _take(view, _mirrored(k, border, step, length))
-    far = _take(view, _mirrored(size - 1 - k, other, -step, other_length))
-    share = ((k + 1).double() / (size + 1)).to(view.dtype)
+    within = (other >= 0) & (other < width)
+    both = within & (_step_between(disparity, other, border) <= SAME_SURFACE * width)
+    beyond = border + step
+    known = (beyond >= 0) & (beyond < width) & ~hole.gather(2, beyond.clamp(0, width - 1))
+    further = within & ~both & known & (_step_between(disparity, beyond, border) <= TEAR_PX)
+    near, far = _take(view, torch.where(further, beyond, border)), _take(view, other)
+    share = (k.double() / (right - left)).to(view.dtype)
     colour = torch.where(both, near + share * (far - near), near)
-    closest = torch.where(both, k.minimum(size - 1 - k), k) + 1
+    closest = torch.where(both, k.minimum(right - left - k), k)
     inside = hole & (step != 0)
     return torch.where(inside, colour, view), torch.where(inside, closest, 0)
 
 
-def _surface_lengths(hole: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels from each column on until its surface ends, going left and going right: (1, H, W) each."""
-    width = hole.shape[2]
-    column = torch.arange(width, device=hole.device).expand(hole.shape)
-    torn = torch.ones_like(hole)  # between a column and the one to its left
-    torn[..., 1:] = hole[..., 1:] | hole[..., :-1] | ((disparity[..., 1:] - disparity[..., :-1]).abs() > TEAR_PX)
-    first = torch.where(torn, column, 0).cummax(2).values
-    ends = torch.ones_like(hole)
-    ends[..., :-1] = torn[..., 1:]
-    last = torch.where(ends, column, width).flip(2).cummin(2).values.flip(2)
-    return column - first + 1, last - column + 1
-
-
-def _length_at(lengths: tuple[Tensor, Tensor], border: Tensor, step: Tensor) -> Tensor:
-    border = border.clamp(0, border.shape[2] - 1)
-    return torch.where(step > 0, lengths[1].gather(2, border), lengths[0].gather(2, border))
-
-
-def _mirrored(k: Tensor, border: Tensor, step: Tensor, length: Tensor) -> Tensor:
-    k = k % (2 * length)
-    return border + step * torch.where(k < length, k, 2 * length - 1 - k)
+def _step_between(disparity: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Of two columns of each pixel's row; meaningless where one lies outside the frame."""
+    last = disparity.shape[2] - 1
+    return (disparity.gather(2, first.clamp(0, last)) - disparity.gather(2, second.clamp(0, last))).abs()
 
 
 def _take(view: Tensor, column: Tensor) -> Tensor:
