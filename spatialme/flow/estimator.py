@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from spatialme.flow.consistency import forward_backward_valid
-from spatialme.flow.pairs import with_next_frame
-from spatialme.types import Motion, WarpedClip
+from spatialme.stream import windows
+from spatialme.types import Clip, Motion, WarpedClip
+
+Value = TypeVar("Value")
 
 
 class PairFlow(Protocol):
@@ -37,7 +40,7 @@ class PairMotion:
 
 
 class FlowEstimator:
-    """Adds the source eye's motion to warped clips. Holds one clip, the frame after it, and one pair's flow."""
+    """Finds the motion of clips. Holds one clip, the frame after it, and one pair's flow."""
 
     lookback = 1
     lookahead = 1
@@ -46,33 +49,59 @@ class FlowEstimator:
         self.method = method
 
     def stream(self, clips: Iterable[WarpedClip]) -> Iterator[WarpedClip]:
-        """Yield every clip with its `motion`.
+        """Yield every clip with its source eye's `motion`.
 
         Raises:
             ValueError: The stream ends inside a shot.
         """
+        for clip, motion in self.with_motion(clips, lambda clip: clip.clip):
+            yield replace(clip, motion=motion)
+
+    def on_view(self, clips: Iterable[WarpedClip]) -> Iterator[tuple[WarpedClip, Motion]]:
+        """Yield every clip with the motion of its synthesised view, holes and all; else as `stream`."""
+        return self.with_motion(clips, lambda clip: replace(clip.clip, frames=clip.view))
+
+    def with_motion(
+        self, values: Iterable[Value], frames_of: Callable[[Value], Clip]
+    ) -> Iterator[tuple[Value, Motion]]:
+        """Yield every value with the motion of its frames.
+
+        Args:
+            values: Anything, in order.
+            frames_of: Gives a value's frames, as a clip with its shot's marks.
+
+        Raises:
+            ValueError: The stream ends inside a shot.
+        """
+        waiting: deque[Value] = deque()
+
+        def clips() -> Iterator[Clip]:
+            for value in values:
+                waiting.append(value)
+                yield frames_of(value)
+
         first: Any = None  # the coming clip's first frame, prepared, while the shot goes on
         entering: PairMotion | None = None  # the pair of the coming clip's first frame and the one before
-        for clip, following in with_next_frame(clips):
-            frames = list(clip.clip.frames) + ([] if following is None else [following.clip.frames[0]])
+        for window in windows(clips(), lookback=0, lookahead=1, clip_of=lambda clip: clip):
+            frames = [clip.frames[0] for clip in window.frames]
+            goes_on = len(frames) > window.core.stop
             if first is None:
                 first = self.method.prepare(frames[0])
             prepared = [first] + [self.method.prepare(frame) for frame in frames[1:]]
             pairs = [self._pair(*pair) for pair in itertools.pairwise(prepared)]
-            around = [entering, *pairs] if following is not None else [entering, *pairs, None]
-            yield replace(clip, motion=self._motion(clip, around))
-            first, entering = (None, None) if following is None else (prepared[-1], pairs[-1])
+            around = [entering, *pairs] if goes_on else [entering, *pairs, None]
+            yield waiting.popleft(), self._motion(frames[0], around)
+            first, entering = (prepared[-1], pairs[-1]) if goes_on else (None, None)
 
     def _pair(self, first: Any, second: Any) -> PairMotion:
         flows = torch.stack(self.method.both_ways(first, second))
         return PairMotion(flows, forward_backward_valid(flows, flows.flip(0)))
 
-    def _motion(self, clip: WarpedClip, pairs: list[PairMotion | None]) -> Motion:
+    def _motion(self, frame: Tensor, pairs: list[PairMotion | None]) -> Motion:
         """Sort T + 1 pairs, one before each frame and one after the last, by frame; None stands at a shot's ends."""
-        frames = clip.clip.frames
-        height, width = self.method.grid(*frames.shape[2:])
-        no_flow = frames.new_zeros((2, height, width), dtype=torch.float32)
-        nowhere = frames.new_zeros((1, height, width), dtype=torch.bool)
+        height, width = self.method.grid(*frame.shape[1:])
+        no_flow = frame.new_zeros((2, height, width), dtype=torch.float32)
+        nowhere = frame.new_zeros((1, height, width), dtype=torch.bool)
         before, after = pairs[:-1], pairs[1:]
         return Motion(
             forward=torch.stack([no_flow if pair is None else pair.flows[0] for pair in after]),

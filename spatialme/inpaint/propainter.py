@@ -24,7 +24,7 @@ from spatialme.errors import WeightsError
 from spatialme.flow import FlowEstimator, carry_motion
 from spatialme.flow.pairs import with_next_frame
 from spatialme.inpaint.expansion_branch import Expansion
-from spatialme.inpaint.propainter_flow import FullSizeRaft, estimate_on_view
+from spatialme.inpaint.propainter_flow import FullSizeRaft
 from spatialme.inpaint.propainter_input import prepare_input
 from spatialme.types import FilledView, Motion, WarpedClip
 from spatialme.weights import COMPANIONS, WEIGHTS, Licence, allowed, find
@@ -78,7 +78,7 @@ class Propainter:
     def _with_motion(self, clips: Iterable[WarpedClip]) -> Iterator[tuple[WarpedClip, Motion]]:
         """Every clip with the motion of its synthesised view."""
         if self.raft is not None:
-            yield from estimate_on_view(clips, self.raft)
+            yield from self.raft.on_view(clips)
             return
         before: Tensor | None = None
         for clip, following in with_next_frame(clips):

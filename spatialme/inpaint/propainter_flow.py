@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from spatialme.flow import FlowEstimator
 from spatialme.flow.raft import SMALLEST_SIDE_PX, Raft
-from spatialme.types import Motion, WarpedClip
 
 ITERATIONS = 20
 
@@ -32,17 +28,3 @@ class FullSizeRaft(Raft):
             there_and_back = torch.cat((first, second)), torch.cat((second, first))
             flows = self._network(*there_and_back, num_flow_updates=self._iterations)[-1]
         return flows[0], flows[1]
-
-
-def estimate_on_view(clips: Iterable[WarpedClip], estimator: FlowEstimator) -> Iterator[tuple[WarpedClip, Motion]]:
-    """Yield every clip with the motion of its synthesised view, holes and all; holds two clips."""
-    waiting: list[WarpedClip] = []
-
-    def views() -> Iterator[WarpedClip]:
-        for clip in clips:
-            waiting.append(clip)
-            yield replace(clip, clip=replace(clip.clip, frames=clip.view))
-
-    for estimated in estimator.stream(views()):
-        assert estimated.motion is not None
-        yield waiting.pop(0), estimated.motion
