@@ -168,6 +168,13 @@ _ENTRIES = (
         _FRAMES,
     ),
     _torchvision(
+        "vgg16",
+        "vgg16-397923af.pth",
+        553.4,
+        "BSD-3-Clause (torchvision); trained on ImageNet",
+        "RGB, ImageNet mean and deviation",
+    ),
+    _torchvision(
         "vgg19",
         "vgg19-dcbb9e9d.pth",
         574.7,

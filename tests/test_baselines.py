@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from spatialme.evaluation.baselines import METHODS
+from spatialme.evaluation.baselines import DIFFUSION_METHODS, METHODS
 from spatialme.evaluation.baselines.backward_warp import look_up
 from spatialme.evaluation.baselines.stretch import stretch_rows
 from spatialme.evaluation.run_method import MethodRunner, as_shot, disparity_range, warped_clips
@@ -16,7 +16,7 @@ from spatialme.inpaint import BRANCHES
 from tests.scenes import square_scene
 
 CPU = torch.device("cpu")
-WEIGHT_FREE = [name for name in METHODS if not name.startswith("propainter")]
+WEIGHT_FREE = [name for name in METHODS if not name.startswith("propainter") and name not in DIFFUSION_METHODS]
 CHANGES_KNOWN_PIXELS = {"copy_left", "backward_warp"}  # all others start from the forward warp
 
 

@@ -22,17 +22,25 @@ def compare(
     protocol: str | None = None,
     disparity: str = "auto",
     external: str | None = None,
+    command: str | None = None,
+    command_timeout: float = 3600.0,
     device: str = "auto",
 ) -> ComparisonSummary:
     """Compare ways to make the right view on real stereo clips, and write the tables.
 
     Args:
-        data: Needed. Folder of clips: NAME_left.* with NAME_right.*, or NAME_sbs.*; videos or images.
+        data: Needed. Folder of clips: NAME_left.* with NAME_right.*, or NAME_sbs.*; videos or images. Or the
+            manifest.json of `spatialme prepare`.
         out: Needed. Folder for results.csv, results.md and report.html; what is there under these names is replaced.
         methods: Names with commas between, such as poly,expansion,telea; the protocol's when not given.
-        protocol: spatialme, m2svid, ablation, stereopilot, or a YAML file; up to 48 frames per clip when not given.
+        protocol: spatialme, m2svid, ablation, stereopilot, refiner, or a YAML file; up to 48 frames per clip when not
+            given.
         disparity: How the real pair is matched: auto, raft, sgbm, or a folder with NAME.npy maps in px.
         external: Finished files of other tools to judge beside, as NAME=FOLDER with commas between.
+        command: A tool to run on every clip and to judge, as NAME="tool {left} {output}"; several with " ; " between.
+            It reads a lossless file and writes the right view; {output_sbs} for both eyes side by side, or
+            {output_folder}.
+        command_timeout: Seconds that the tool may take for one clip.
         device: auto, cpu, cuda or cuda:N.
 
     Returns:
@@ -53,6 +61,8 @@ def compare(
         protocol=protocol,
         disparity=disparity,
         external=external,
+        command=command,
+        command_timeout=command_timeout,
         device=device,
     )
 

@@ -5,23 +5,27 @@ pairs -> checks -> disparity (cached) -> each method -> metrics -> rows -> resul
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from spatialme.errors import InputError, SpatialmeError
+from spatialme.evaluation.baselines import METHODS
 from spatialme.evaluation.checks import check_distinct, check_eye_order, check_rectified
-from spatialme.evaluation.external import ExternalTool
-from spatialme.evaluation.matching import Engine, Matched, match_cached, read_maps
+from spatialme.evaluation.comfort import measure_comfort
+from spatialme.evaluation.dists import Dists
+from spatialme.evaluation.external import Tool, next_view
+from spatialme.evaluation.matching import Engine, Matched, match_cached, read_maps, sgbm
 from spatialme.evaluation.metrics import measure
-from spatialme.evaluation.pairs import PairFiles, StereoPair, read_pieces
+from spatialme.evaluation.pairs import ClipSource, StereoPair, read_pieces
 from spatialme.evaluation.parallax import cut_shared, median_shift
 from spatialme.evaluation.perceptual import Lpips
 from spatialme.evaluation.protocols import Protocol
@@ -29,11 +33,14 @@ from spatialme.evaluation.results import Row, Shown
 from spatialme.evaluation.run_method import MethodRunner, motion_of, warped_clips
 from spatialme.flow import FlowEstimator
 from spatialme.shots import to_arrays
-from spatialme.types import Motion
+from spatialme.types import Motion, join
+from spatialme.weights import find
 
 LOGGER = logging.getLogger(__name__)
 
 SHOWN_CLIPS = 12  # the report's page keeps pictures of the first ones
+COMFORT_FRAMES = 2  # of each piece: alignment and depth change slowly, and looking for them takes as long as a method
+VGG16 = "vgg16"  # as `spatialme.weights` lists it
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ class Material:
 
     pair: StereoPair
     disparity: Tensor  # (T, 1, H, W) px of the left view
+    right_disparity: Tensor  # (T, 1, H, W) px of the base warp, meaningless in its holes
     hole: Tensor  # (T, 1, H, W) bool, of the base warp
     motion: Motion | None  # of the right view
     shift_px: int  # by which the eyes have been shifted against each other
@@ -58,11 +66,12 @@ class _Account:
     error: str = ""
     parts: list[tuple[int, dict[str, float | None]]] = field(default_factory=list)  # frames scored, their means
 
-    def row(self, clip: str, method: str) -> Row:
+    def row(self, source: ClipSource, method: str) -> Row:
         if self.error:
-            return Row(clip, method, error=self.error)
+            return Row(source.name, method, error=self.error, group=source.group)
         per_frame = None if self.seconds is None else self.seconds / self.frames
-        return Row(clip, method, self.frames, _mean_of_parts(self.parts), per_frame, self.peak_memory_mb)
+        values = _mean_of_parts(self.parts)
+        return Row(source.name, method, self.frames, values, per_frame, self.peak_memory_mb, group=source.group)
 
 
 class Comparer:
@@ -71,7 +80,7 @@ class Comparer:
     def __init__(
         self,
         methods: Sequence[str],
-        externals: Sequence[ExternalTool],
+        tools: Sequence[Tool],
         *,
         protocol: Protocol,
         matcher: tuple[str, Engine] | Path,
@@ -83,7 +92,7 @@ class Comparer:
 
         Args:
             methods: Names of `METHODS`.
-            externals: Tools whose finished files are judged beside them.
+            tools: Others whose files are judged beside them.
             protocol: What of the clips is compared.
             matcher: Gives the real pairs' disparity: an engine with its name, or a folder of maps.
             cache: Where an engine's maps are kept.
@@ -91,9 +100,13 @@ class Comparer:
             flow: For the methods that want it, and for the metrics over time.
         """
         self.protocol = protocol
-        self.externals = list(externals)
+        self._tools = {tool.name: tool for tool in tools}
         self._matcher, self._cache, self._device, self._flow = matcher, cache, device, flow
-        self._lpips = Lpips(device=device)
+        self._networks: dict[str, Any] = {"lpips": Lpips(device=device)}
+        vgg16 = find(VGG16)
+        if vgg16 is not None:
+            self._networks["lpips_vgg"] = Lpips(vgg16_weights=vgg16, device=device)
+            self._networks["dists"] = Dists(vgg16, device=device)
         self._runners: dict[str, MethodRunner | SpatialmeError] = {}
         for name in methods:
             try:
@@ -104,36 +117,39 @@ class Comparer:
     @property
     def names(self) -> list[str]:
         """All that get a row, in order."""
-        return [*self._runners, *(tool.name for tool in self.externals)]
+        return [*self._runners, *self._tools]
 
-    def clip(self, files: PairFiles, *, show: bool) -> tuple[list[Row], Shown | None]:
+    def clip(self, source: ClipSource, *, show: bool) -> tuple[list[Row], Shown | None]:
         """Rows of one clip, one for each of `names`; and its picture in the middle of the first piece if `show`."""
         accounts = {name: _Account() for name in self.names}
         shown: Shown | None = None
         try:
-            frames = {tool.name: tool.frames(files.name, self.protocol) for tool in self.externals}
-            for material in self._materials(files):
+            frames = {name: tool.frames(source, self.protocol) for name, tool in self._tools.items()}
+            for material in self._materials(source):
                 views = {name: self._judged(name, accounts[name], material, frames) for name in accounts}
                 if show and shown is None:
                     shown = _shown(material, {name: view for name, view in views.items() if view is not None})
         except SpatialmeError as error:
             LOGGER.warning("%s", error)
             accounts = {name: _Account(error=_one_line(error)) for name in accounts}
-        return [account.row(files.name, name) for name, account in accounts.items()], shown
+        return [account.row(source, name) for name, account in accounts.items()], shown
 
-    def _materials(self, files: PairFiles) -> Iterator[Material]:
+    def _materials(self, source: ClipSource) -> Iterator[Material]:
         shift = None
-        for pair in read_pieces(files, self.protocol):
+        for pair in read_pieces(source, self.protocol):
             if shift is None:
                 check_distinct(pair)
                 check_rectified(pair)
             matched = self._matched(pair)
             if shift is None:
-                check_eye_order(pair, matched)
+                if pair.disparity is None:  # a pair made of one picture has its eyes in order
+                    check_eye_order(pair, matched)
                 shift = median_shift(matched.agreed) if self.protocol.parallax == "centred" else 0
             yield self._material(pair, matched, shift)
 
     def _matched(self, pair: StereoPair) -> Matched:
+        if pair.disparity is not None:
+            return Matched(pair.disparity, pair.disparity)
         if isinstance(self._matcher, Path):
             return read_maps(self._matcher, pair, self.protocol)
         name, engine = self._matcher
@@ -142,10 +158,11 @@ class Comparer:
     def _material(self, pair: StereoPair, matched: Matched, shift: int) -> Material:
         every = self.protocol.score_every
         left, right, disparity = cut_shared(pair.left, pair.right, matched.filled, shift)
-        hole = torch.cat([clip.hole for clip in warped_clips(left, disparity)])
+        warped = join(list(warped_clips(left, disparity)))
         motion = motion_of(right.to(self._device), self._flow) if every == 1 and len(pair) > 1 else None
         scored = [frame for frame in range(len(pair)) if (pair.first_index + frame) % every == 0]
-        return Material(replace(pair, left=left, right=right), disparity, hole, motion, shift, scored)
+        cut = replace(pair, left=left, right=right, disparity=None)
+        return Material(cut, disparity, warped.disparity, warped.hole, motion, shift, scored)
 
     def _judged(
         self, name: str, account: _Account, material: Material, frames: dict[str, Iterator[np.ndarray]]
@@ -157,7 +174,7 @@ class Comparer:
             view, hole = self._view(name, account, material, frames)
             account.frames += len(material.pair)
             if material.scored:
-                account.parts.append((len(material.scored), self._measured(view, hole, material)))
+                account.parts.append((len(material.scored), self._measured(name, view, hole, material)))
             return view
         except Exception as error:  # whatever it is: the other methods go on
             account.error = _one_line(error)
@@ -169,9 +186,11 @@ class Comparer:
     ) -> tuple[Tensor, Tensor | None]:
         """A method's view, and the holes by which its regions are told: an external tool has holes of its own."""
         pair = material.pair
-        if name in frames:
-            tool = next(tool for tool in self.externals if tool.name == name)
-            return tool.view(itertools.islice(frames[name], len(pair)), pair, self.protocol, material.shift_px), None
+        if name in self._tools:
+            tool = self._tools[name]
+            view = next_view(tool, frames[name], pair, material.shift_px)
+            account.seconds = tool.seconds(pair.name)
+            return view, None
         runner = self._runners[name]
         if isinstance(runner, SpatialmeError):
             raise runner
@@ -180,14 +199,17 @@ class Comparer:
         account.peak_memory_mb = max(account.peak_memory_mb or 0.0, run.peak_memory_mb)
         return run.view, material.hole
 
-    def _measured(self, view: Tensor, hole: Tensor | None, material: Material) -> dict[str, float | None]:
+    def _measured(self, name: str, view: Tensor, hole: Tensor | None, material: Material) -> dict[str, float | None]:
         pair, scored = material.pair, material.scored
         prediction, truth, left = (eye[scored].to(self._device) for eye in (view, pair.right, pair.left))
         holes = None if hole is None else hole[scored].to(self._device)
-        return measure(prediction, truth, left, holes, flow=material.motion, lpips=self._lpips)
+        keeps_warp = name not in self._tools and METHODS[name].keeps_warp
+        disparity = material.right_disparity[scored].to(self._device) if keeps_warp else None
+        found = measure(prediction, truth, left, holes, flow=material.motion, disparity=disparity, **self._networks)
+        return found | _comfort(view, material, keeps_warp=keeps_warp)
 
 
-def compare_all(comparer: Comparer, pairs: Sequence[PairFiles]) -> tuple[list[Row], list[Shown]]:
+def compare_all(comparer: Comparer, sources: Sequence[ClipSource]) -> tuple[list[Row], list[Shown]]:
     """Every clip.
 
     Raises:
@@ -195,13 +217,23 @@ def compare_all(comparer: Comparer, pairs: Sequence[PairFiles]) -> tuple[list[Ro
     """
     rows: list[Row] = []
     shown: list[Shown] = []
-    for files in pairs:
-        of_clip, picture = comparer.clip(files, show=len(shown) < SHOWN_CLIPS)
+    for source in sources:
+        of_clip, picture = comparer.clip(source, show=len(shown) < SHOWN_CLIPS)
         rows += of_clip
         shown += [picture] if picture is not None else []
     if all(row.error for row in rows):
         raise InputError(rows[0].error)
     return rows, shown
+
+
+def _comfort(view: Tensor, material: Material, *, keeps_warp: bool) -> dict[str, float | None]:
+    """Of some frames; the disparity is matched where it is not the one that the view was made with."""
+    count = min(COMFORT_FRAMES, len(material.scored))
+    chosen = [material.scored[index * len(material.scored) // count] for index in range(count)]
+    left, right, disparity = material.pair.left[chosen], view[chosen].cpu(), material.disparity[chosen]
+    if not keeps_warp:
+        disparity = torch.stack([torch.from_numpy(sgbm(*eyes))[None] for eyes in zip(left, right)])
+    return dataclasses.asdict(measure_comfort(left, right, disparity=disparity))
 
 
 def _shown(material: Material, views: dict[str, Tensor]) -> Shown:

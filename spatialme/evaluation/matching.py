@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spatialme.errors import InputError, OptionError
-from spatialme.evaluation.pairs import StereoPair, fit_disparity
+from spatialme.errors import InputError, OptionError, WeightsError
+from spatialme.evaluation.pairs import StereoPair, file_stem, fit_disparity
 from spatialme.evaluation.protocols import Protocol
 from spatialme.flow.estimator import PairFlow
 from spatialme.shots import to_arrays
@@ -63,7 +63,7 @@ def match_cached(pair: StereoPair, engine: Engine, name: str, folder: Path) -> M
     key = hashlib.sha256(f"{VERSION} {name} {tuple(pair.left.shape)}".encode())
     for eye in (pair.left, pair.right):
         key.update(np.ascontiguousarray(eye.numpy()).data)
-    path = folder / f"{pair.name}-{key.hexdigest()[:16]}.npy"
+    path = folder / f"{file_stem(pair.name)}-{key.hexdigest()[:16]}.npy"
     if path.is_file():
         return _matched(list(np.load(path)))
     found = match(pair, engine)
@@ -134,13 +134,20 @@ def open_matcher(name: str, device: torch.device) -> tuple[str, Engine]:
     """
     if name not in ("auto", "raft", "sgbm"):
         raise OptionError(f"--disparity {name} is neither auto, raft, sgbm nor a folder of maps")
-    from spatialme.flow import WEIGHT_NAMES, open_flow
+    from spatialme.flow import WEIGHT_NAMES
     from spatialme.weights import find
 
-    if name == "sgbm" or (name == "auto" and not any(find(weights) for weights in WEIGHT_NAMES)):
+    weights = next((path for known in WEIGHT_NAMES if (path := find(known)) is not None), None)
+    if name == "sgbm" or (name == "auto" and weights is None):
         return "sgbm", sgbm
-    # `open_flow` leaves RAFT out on the CPU unless asked for by name
-    return "raft", FlowMatcher(open_flow("raft", device).method)
+    if weights is None:
+        raise WeightsError(
+            f"none of {', '.join(WEIGHT_NAMES)} is on this machine; run `spatialme weights fetch {WEIGHT_NAMES[0]}` or "
+            "use --disparity sgbm"
+        )
+    from spatialme.evaluation.stereo_raft import StereoRaft
+
+    return "raft", FlowMatcher(StereoRaft(weights, device))
 
 
 def agreed(seen_left: Array, seen_right: Array) -> Array:

@@ -12,13 +12,14 @@ import numpy as np
 
 from spatialme.evaluation.page_parts import SCRIPT, STYLE
 from spatialme.evaluation.plot import quality_plot
-from spatialme.evaluation.report import Table, means_table, published_table, test_table
+from spatialme.evaluation.report import Table, means_table, published_table, test_heading, test_table
 from spatialme.evaluation.results import Comparison, Picture, Shown
 from spatialme.evaluation.worst import worst_holes
 from spatialme.video.anaglyph import mix
 
 JPEG_QUALITY = 90
 CROP_PX, CROP_SCALE, CROPS = 64, 2, 2  # of the worst holes
+LEAST_SHOWN_PX = 720  # smaller pictures are enlarged to this width
 
 
 def page(comparison: Comparison) -> str:
@@ -29,14 +30,19 @@ def page(comparison: Comparison) -> str:
     methods = [["method", "what it is"], *map(list, comparison.methods.items())]
     parts = [
         "<h1>Comparison</h1>",
-        "<p>Means over the clips, in brackets the 95 % interval by bootstrap; the best of each column in bold.</p>",
+        "<p>Means over the clips, in brackets the 95 % interval by bootstrap; the best of each column in bold. "
+        f"{html.escape(comparison.protocol.note)}</p>",
         _table(means_table(comparison)),
         quality_plot(comparison),
-        "<h2>Against the best baseline</h2>",
+        f"<h2>{test_heading(comparison)}</h2>",
         "<p>Mean difference per clip; p by random signs (paired, two-sided).</p>",
         _table(test_table(comparison)),
+        *(
+            f"<h2>{html.escape(group.capitalize())} alone</h2>{_table(means_table(part))}{_table(test_table(part))}"
+            for group, part in comparison.by_group().items()
+        ),
         "<h2>Clips</h2>",
-        f"<p>The first {len(comparison.shown)} clips. Drag the line; choose what stands on its two sides.</p>",
+        f"<p>Shown: {len(comparison.shown)}. Drag the line; choose what stands on its two sides.</p>",
         *clips,
         "<h2>Published, for orientation</h2>",
         "<p>As printed in the papers: other clips, other disparity, other machines.</p>",
@@ -65,7 +71,7 @@ def _clip_section(number: int, shown: Shown) -> str:
     return (
         f'<section class=clip id="clip{number}"><h3>{html.escape(shown.clip)}, frame {shown.index}</h3>'
         f"<p>{_choice('under', names, first)} | {_choice('over', names, second)}</p>"
-        f'<div class=slider style="max-width:{width}px;aspect-ratio:{width}/{height}">'
+        f'<div class=slider style="max-width:{max(width, LEAST_SHOWN_PX)}px;aspect-ratio:{width}/{height}">'
         "<img class=under alt=''><img class=over alt=''><div class=line></div>"
         "<input type=range min=0 max=1000 value=500 aria-label='where the line stands'></div>"
         f"<script type=application/json>{json.dumps(sources)}</script>"
@@ -103,13 +109,21 @@ def _jpeg(picture: Picture) -> str:
 
 def _table(table: Table) -> str:
     heading, *rows = table
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in heading)
+    head = "".join(f"<th>{_two_lines(cell, ' (')}</th>" for cell in heading)
     body = "".join("<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<div class=wide><table><tr>{head}</tr>{body}</table></div>"
 
 
 def _cell(cell: str) -> str:
-    """Markdown's bold as HTML's."""
-    if cell.startswith("**") and cell.endswith("**"):
-        return f"<b>{html.escape(cell[2:-2])}</b>"
-    return html.escape(cell)
+    """Markdown's bold as HTML's, the interval below its mean."""
+    bold = cell.startswith("**") and cell.endswith("**")
+    text = _two_lines(cell.strip("*") if bold else cell, " [")
+    return f"<b>{text}</b>" if bold else text
+
+
+def _two_lines(cell: str, bracket: str) -> str:
+    """What stands in brackets at the end, small and below."""
+    text, opened, rest = cell.partition(bracket)
+    if not opened or rest[-1] not in ")]":
+        return html.escape(cell)
+    return f"{html.escape(text)}<br><small>{html.escape(opened.strip() + rest)}</small>"

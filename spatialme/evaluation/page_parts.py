@@ -6,15 +6,18 @@ STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1200px; padding: 0 1rem; color: #222; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 13px; }
-th, td { border: 1px solid #ccc; padding: .25rem .5rem; text-align: left; white-space: nowrap; }
+th, td { border: 1px solid #ccc; padding: .25rem .5rem; text-align: left; vertical-align: top; white-space: nowrap; }
 th { background: #f2f2f2; }
+small { color: #666; font-weight: normal; font-size: 11px; }
 td:last-child { white-space: normal; }
 .slider { position: relative; width: 100%; }
 .slider img { position: absolute; inset: 0; width: 100%; height: 100%; }
-.slider .line { position: absolute; top: 0; bottom: 0; width: 2px; background: #fff; mix-blend-mode: difference; }
+.slider .line { position: absolute; top: 0; bottom: 0; width: 2px; background: #fff; box-shadow: 0 0 2px #000; }
+.slider .line::after { content: ""; position: absolute; top: 50%; left: -9px; width: 16px; height: 16px;
+  border: 2px solid #fff; border-radius: 50%; box-shadow: 0 0 2px #000; }
 .slider input { position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; opacity: 0; cursor: ew-resize; }
 .crops { display: flex; flex-wrap: wrap; gap: .5rem; margin: .5rem 0; }
-figure { margin: 0; } figcaption { font-size: 12px; } .crops img { width: 96px; image-rendering: pixelated; }
+figure { margin: 0; } figcaption { font-size: 12px; } .crops img { width: 160px; image-rendering: pixelated; }
 svg text { font: 12px system-ui, sans-serif; }
 """
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
+from spatialme.data.manifest import Split
 from spatialme.errors import OptionError
 from spatialme.evaluation.metrics import columns
 
@@ -39,6 +40,8 @@ class Protocol:
     parallax: Parallax = "as_shot"  # centred: the eyes are shifted so that the median disparity is nought
     metrics: tuple[str, ...] = _DEFAULT_METRICS  # columns of the tables, in order
     methods: tuple[str, ...] = ()  # that run when none are named
+    splits: tuple[str, ...] = ("validation", "test")  # of a manifest's clips
+    note: str = ""  # what a reader of the tables must know, one sentence
 
     def __post_init__(self) -> None:
         for name in ("frames", "score_every", "short_side", "most_width", "crop_side"):
@@ -51,6 +54,11 @@ class Protocol:
             raise OptionError(f"protocol {self.name}: frame_rate is {self.frame_rate}, expected more than 0")
         if self.parallax not in get_args(Parallax):
             raise OptionError(f"protocol {self.name}: parallax is {self.parallax!r}, expected as_shot or centred")
+        if not isinstance(self.note, str):
+            raise OptionError(f"protocol {self.name}: note is {self.note!r}, expected a sentence")
+        for split in self.splits:
+            if split not in get_args(Split):
+                raise OptionError(f"protocol {self.name}: split {split} is not one of {', '.join(get_args(Split))}")
         for metric in self.metrics:
             if metric not in columns():
                 raise OptionError(f"protocol {self.name}: metric {metric} is not known; use {', '.join(columns())}")

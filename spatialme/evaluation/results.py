@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ class Row:
     seconds_per_frame: float | None = None
     peak_memory_mb: float | None = None
     error: str = ""  # one line; everything else is empty then
+    group: str = ""  # of clips, that is averaged by itself: ``real stills``, ``mono-made videos`` ...
 
     def value(self, column: str) -> float | None:
         """Of a metric, or of what the method cost."""
@@ -54,6 +55,16 @@ class Comparison:
     methods: dict[str, str]  # name -> what it is
     baselines: tuple[str, ...]  # those of the methods that are not this project's results
     conditions: dict[str, str]  # what was run, where and on what
+
+    def by_group(self) -> dict[str, Comparison]:
+        """The rows of each group of clips by itself; empty where all are of one."""
+        groups = sorted({row.group for row in self.rows})
+        if len(groups) < 2:
+            return {}
+        return {
+            group: replace(self, rows=tuple(row for row in self.rows if row.group == group), shown=())
+            for group in groups
+        }
 
     def common_values(self, column: str) -> dict[str, NDArray[np.float64]]:
         """Values of each method on the clips where every method that has any has one, so that means compare."""

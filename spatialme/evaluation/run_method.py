@@ -87,10 +87,7 @@ def as_shot(frames: Tensor) -> Clip:
 @torch.inference_mode()
 def motion_of(frames: Tensor, flow: FlowEstimator) -> Motion:
     """Optical flow of some frames, (T, 3, H, W), taken for one shot."""
-    nothing = torch.zeros_like(frames[:, :1])
-    still = WarpedClip(as_shot(frames), nothing, frames, nothing, nothing.bool())
-    motion = next(iter(flow.stream([still]))).motion
-    assert motion is not None
+    ((_, motion),) = flow.with_motion([frames], as_shot)
     return motion
 
 

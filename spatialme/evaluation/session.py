@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,20 +12,24 @@ import torch
 from spatialme.device import pick_device
 from spatialme.errors import OptionError, OutputError
 from spatialme.evaluation.baselines import METHODS
-from spatialme.evaluation.compare import Comparer, compare_all
+from spatialme.evaluation.command_tool import parse_commands
+from spatialme.evaluation.compare import VGG16, Comparer, compare_all
 from spatialme.evaluation.conditions import conditions
-from spatialme.evaluation.external import ExternalTool, parse_externals
+from spatialme.evaluation.external import Tool, parse_externals
 from spatialme.evaluation.matching import Engine, open_matcher
 from spatialme.evaluation.page import page
 from spatialme.evaluation.pairs import find_pairs
+from spatialme.evaluation.prepared import find_prepared
 from spatialme.evaluation.protocols import load_protocol
-from spatialme.evaluation.report import markdown, means_table, results_csv
+from spatialme.evaluation.report import Table, markdown, means_table, results_csv
 from spatialme.evaluation.results import Comparison
 from spatialme.flow import WEIGHT_NAMES, open_flow
 from spatialme.inpaint import BRANCHES
+from spatialme.refine import Refiner
 from spatialme.weights import find
 
 DEFAULT_METHODS = ("poly", "propagation", "expansion", "refined")
+OURS = (*BRANCHES, "mean", "refined")
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,10 @@ class ComparisonSummary:
 
     def lines(self) -> list[str]:
         """The table of means in columns, failures, and the files."""
-        table = [[cell.replace("**", "") for cell in row] for row in _without_intervals(means_table(self.comparison))]
-        widths = [max(map(len, column)) for column in zip(*table)]
-        aligned = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths)).rstrip() for row in table]
+        aligned = _aligned(means_table(self.comparison))
+        for group, part in self.comparison.by_group().items():
+            aligned += ["", f"{group}:", *_aligned(means_table(part))]
+        aligned += [self.comparison.protocol.note] if self.comparison.protocol.note else []
         failed = sum(bool(row.error) for row in self.comparison.rows)
         trouble = [f"failed: {failed} of {len(self.comparison.rows)} rows, see results.csv"] if failed else []
         return [*aligned, *trouble, "wrote " + ", ".join(map(str, self.files))]
@@ -52,14 +58,17 @@ def run(
     protocol: str | None,
     disparity: str,
     external: str | None,
+    command: str | None,
+    command_timeout: float,
     device: str,
 ) -> ComparisonSummary:
     """Compare and write; see `spatialme.evaluation.commands.compare`."""
     chosen = load_protocol(protocol)
-    tools = parse_externals(external)
+    commands = parse_commands(command, out / "commands", timeout_seconds=command_timeout)
+    tools: list[Tool] = [*parse_externals(external), *commands]
     names = _method_names(methods, chosen.methods or DEFAULT_METHODS, tools)
     where = pick_device(device)
-    pairs = find_pairs(data)
+    sources = find_prepared(data, chosen) if data.suffix == ".json" else find_pairs(data)
     matcher = _matcher(disparity, where)
     _make_folder(out)
     comparer = Comparer(
@@ -71,17 +80,16 @@ def run(
         device=where,
         flow=open_flow("auto", where),
     )
-    rows, shown = compare_all(comparer, pairs)
-    weights = {name: path for name in WEIGHT_NAMES if (path := find(name)) is not None}
+    rows, shown = compare_all(comparer, sources)
+    weights = {name: path for name in (*WEIGHT_NAMES, VGG16) if (path := find(name)) is not None}
     said = f"maps of {matcher}" if isinstance(matcher, Path) else matcher[0]
     comparison = Comparison(
         protocol=chosen,
         rows=tuple(rows),
         shown=tuple(shown),
-        methods={name: METHODS[name].summary for name in names}
-        | {tool.name: f"files of {tool.folder}" for tool in tools},
-        baselines=tuple(name for name in names if name not in BRANCHES and name != "refined"),
-        conditions=conditions(device=where, matcher=said, weights=weights),
+        methods={name: METHODS[name].summary for name in names} | {tool.name: tool.summary for tool in tools},
+        baselines=tuple(name for name in [*names, *(tool.name for tool in tools)] if name not in OURS),
+        conditions=conditions(device=where, matcher=said, weights=weights) | _refiner(names),
     )
     contents = {
         "results.csv": results_csv(comparison),
@@ -91,19 +99,28 @@ def run(
     return ComparisonSummary(comparison, tuple(_write(out / name, text) for name, text in contents.items()))
 
 
-def _method_names(given: str | None, default: tuple[str, ...], tools: list[ExternalTool]) -> list[str]:
+def _method_names(given: str | None, default: tuple[str, ...], tools: Sequence[Tool]) -> list[str]:
     names = [name.strip() for name in given.split(",") if name.strip()] if given is not None else list(default)
     for name in names:
         if name not in METHODS:
             raise OptionError(f"method {name!r} is not known; use {', '.join(METHODS)}")
     every = [*names, *(tool.name for tool in tools)]
     if not every or len(set(every)) != len(every):
-        raise OptionError(f"--methods and --external name {', '.join(every) or 'nothing'}; name each method once")
+        raise OptionError(
+            f"--methods, --external and --command name {', '.join(every) or 'nothing'}; name each method once"
+        )
     return names
 
 
 def _matcher(disparity: str, device: torch.device) -> tuple[str, Engine] | Path:
     return Path(disparity) if Path(disparity).is_dir() else open_matcher(disparity, device)
+
+
+def _refiner(names: list[str]) -> dict[str, str]:
+    """Whether `refined` is more than its initial blend."""
+    if "refined" not in names:
+        return {}
+    return {"refiner": "trained" if Refiner.load().trained else "untrained: the initial blend of its branches"}
 
 
 def _make_folder(out: Path) -> None:
@@ -120,6 +137,10 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-def _without_intervals(table: list[list[str]]) -> list[list[str]]:
+def _aligned(table: Table) -> list[str]:
+    """In columns, without intervals and what is meant for Markdown."""
     heading, *rows = table
-    return [[cell.split(" (")[0] for cell in heading], *([cell.split(" [")[0] for cell in row] for row in rows)]
+    cells = [[cell.split(" (")[0] for cell in heading]]
+    cells += [[cell.replace("**", "").split(" [")[0] for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths)).rstrip() for row in cells]

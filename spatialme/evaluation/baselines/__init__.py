@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
+from spatialme.evaluation.baselines.diffusion.checkpoints import CHECKPOINTS
 from spatialme.evaluation.baselines.method import Method
 from spatialme.inpaint import BRANCHES
 
-__all__ = ["METHODS", "Method", "MethodSpec"]
+__all__ = ["DIFFUSION_METHODS", "METHODS", "Method", "MethodSpec"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class MethodSpec:
 
     make: Callable[[torch.device], Method]
     summary: str
+    keeps_warp: bool = True  # what the warp shows lies in its view where the disparity says
 
 
 def _copy_left(device: torch.device) -> Method:
@@ -70,21 +72,70 @@ def _branch(name: str) -> MethodSpec:
     return MethodSpec(make, f"our branch {name}, in the holes")
 
 
+def _mean(device: torch.device) -> Method:
+    from spatialme.evaluation.baselines.mean import MeanOfBranches
+
+    return MeanOfBranches("propagation", device)
+
+
 def _refined(device: torch.device) -> Method:
     from spatialme.evaluation.baselines.branches import Refined
 
     return Refined("propagation", device)
 
 
+def _stereocrafter(steps: int) -> Callable[[torch.device], Method]:
+    def make(device: torch.device) -> Method:
+        from spatialme.evaluation.baselines.stereocrafter import StereoCrafterSettings, load_stereocrafter
+
+        return load_stereocrafter(device, StereoCrafterSettings(steps=steps))
+
+    return make
+
+
+def _m2svid(device: torch.device) -> Method:
+    from spatialme.evaluation.baselines.m2svid import load_m2svid
+
+    return load_m2svid(device)
+
+
+def _svg(device: torch.device) -> Method:
+    from spatialme.evaluation.baselines.svg import load_svg
+
+    return load_svg(device)
+
+
+def _stereodiffusion(device: torch.device) -> Method:
+    from spatialme.evaluation.baselines.stereodiffusion import load_stereodiffusion
+
+    return load_stereodiffusion(device)
+
+
+def _diffusion(make: Callable[[torch.device], Method], summary: str, *checkpoints: str) -> MethodSpec:
+    licences = "; ".join(f"{CHECKPOINTS[name].published}: {CHECKPOINTS[name].licence}" for name in checkpoints)
+    return MethodSpec(make, f"{summary}; not run on published weights by this project ({licences})")
+
+
+# the user's own copies of the weights, and the package diffusers
+DIFFUSION_METHODS: dict[str, MethodSpec] = {
+    "stereocrafter_25": _diffusion(_stereocrafter(25), "StereoCrafter, 25 steps", "stereocrafter", "svd"),
+    "stereocrafter_1": _diffusion(_stereocrafter(1), "StereoCrafter, 1 step", "stereocrafter", "svd"),
+    "m2svid": _diffusion(_m2svid, "M2SVid, 1 step", "m2svid", "svd"),
+    "svg": _diffusion(_svg, "SVG / S2VG, 50 steps, training-free", "zeroscope", "svd"),
+    "stereodiffusion": _diffusion(
+        _stereodiffusion, "StereoDiffusion, 50 steps, frame by frame, training-free", "stable-diffusion"
+    ),
+}
+
 METHODS: dict[str, MethodSpec] = {
-    "copy_left": MethodSpec(_copy_left, "the left view, unchanged"),
+    "copy_left": MethodSpec(_copy_left, "the left view, unchanged", keeps_warp=False),
     "no_fill": MethodSpec(_no_fill, "our warp, holes black"),
     "stretch": MethodSpec(_stretch, "our warp, holes blended along the row"),
     "telea": MethodSpec(_telea, "our warp, OpenCV's Telea inpainting"),
     "navier_stokes": MethodSpec(_navier_stokes, "our warp, OpenCV's Navier-Stokes inpainting"),
-    "backward_warp": MethodSpec(_backward_warp, "look-up at the left view's disparity, no holes"),
+    "backward_warp": MethodSpec(_backward_warp, "look-up at the left view's disparity, no holes", keeps_warp=False),
     **{name: _branch(name) for name in BRANCHES},
-    "refined": MethodSpec(
-        _refined, "poly, propagation and expansion fused by the untrained refiner's initial blend, in the holes"
-    ),
+    "mean": MethodSpec(_mean, "the mean of poly, propagation and expansion, in the holes"),
+    "refined": MethodSpec(_refined, "poly, propagation and expansion fused by the refiner, in the holes"),
+    **DIFFUSION_METHODS,
 }
