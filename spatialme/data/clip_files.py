@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from fractions import Fraction
 from pathlib import Path
+from types import TracebackType
 
 import av
 import numpy as np
 import torch
+from av.container import OutputContainer
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spatialme.errors import InputError
+from spatialme.errors import InputError, OutputError
 
 RATE = 25  # frames per second; whole milliseconds, which is how Matroska counts
 # (channels, dtype) -> pixel format of the array and of the file (FFV1's 8-bit RGB has an unused fourth byte)
@@ -23,32 +26,81 @@ FORMATS = {
 }
 
 
-def write_frames(path: Path, frames: NDArray[np.generic]) -> None:
-    """Write a clip.
+class FrameFile:
+    """A clip being written frame by frame, at ``PATH.partial`` until it is whole; a context manager.
 
-    Args:
-        path: A ``.mkv``; it appears only when whole.
-        frames: (T, H, W, 3) uint8 RGB, or (T, H, W) uint8 or uint16 over the type's whole range.
-
-    Raises:
-        ValueError: Another shape or type.
+    Leaving it by an exception, or without a frame, leaves no file.
     """
-    formats = FORMATS.get((frames.shape[-1] if frames.ndim == 4 else 1, str(frames.dtype)))
-    if frames.ndim not in (3, 4) or formats is None:
-        raise ValueError(f"frames must be (T, H, W, 3) uint8 or (T, H, W) uint8 or uint16, got {frames.shape}")
-    partial = path.with_name(f"{path.name}.partial")
-    with av.open(str(partial), "w", format="matroska") as container:
-        stream = container.add_stream("ffv1", rate=RATE)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = formats[1]
-        stream.codec_context.gop_size = 1
-        for index, picture in enumerate(frames):
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._partial = path.with_name(f"{path.name}.partial")
+        self._container: OutputContainer | None = None
+        self._count = 0
+
+    def __enter__(self) -> FrameFile:
+        return self
+
+    def write(self, picture: NDArray[np.generic]) -> None:
+        """Append a frame.
+
+        Args:
+            picture: (H, W, 3) uint8 RGB, or (H, W) uint8 or uint16 over the type's whole range; all of one kind.
+
+        Raises:
+            ValueError: Another shape or type.
+            OutputError: The file cannot be written.
+        """
+        formats = FORMATS.get((picture.shape[-1] if picture.ndim == 3 else 1, str(picture.dtype)))
+        if picture.ndim not in (2, 3) or formats is None:
+            raise ValueError(
+                f"frames must be (H, W, 3) uint8 or (H, W) uint8 or uint16, got {picture.shape} {picture.dtype}"
+            )
+        try:
+            if self._container is None:
+                self._container = self._open(formats[1], *picture.shape[:2])
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=formats[0])
             frame = frame.reformat(format=formats[1])
-            frame.pts, frame.time_base = index, Fraction(1, RATE)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    os.replace(partial, path)
+            frame.pts, frame.time_base = self._count, Fraction(1, RATE)
+            self._container.mux(self._stream.encode(frame))
+        except av.FFmpegError as error:
+            raise self._unwritable(error) from None
+        self._count += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._container is None:
+            return
+        try:
+            if kind is None:
+                self._container.mux(self._stream.encode())
+            self._container.close()
+        except av.FFmpegError as failure:
+            raise self._unwritable(failure) from None
+        if kind is None:
+            os.replace(self._partial, self._path)
+        else:
+            self._partial.unlink(missing_ok=True)
+
+    def _open(self, pixel_format: str, height: int, width: int) -> OutputContainer:
+        # bitexact: no random ids in the file, so that the same frames are the same bytes
+        container = av.open(str(self._partial), "w", format="matroska", options={"fflags": "bitexact"})
+        self._stream: VideoStream = container.add_stream("ffv1", rate=RATE)
+        self._stream.height, self._stream.width = height, width
+        self._stream.pix_fmt = pixel_format
+        self._stream.codec_context.gop_size = 1
+        return container
+
+    def _unwritable(self, error: av.FFmpegError) -> OutputError:
+        return OutputError(f"{self._path} cannot be written ({error.strerror}); make room or choose another place")
+
+
+def write_frames(path: Path, frames: NDArray[np.generic]) -> None:
+    """Write a whole clip: (T, H, W, 3) or (T, H, W); see `FrameFile`."""
+    with FrameFile(path) as file:
+        for picture in frames:
+            file.write(picture)
 
 
 def read_frame(path: Path, index: int) -> Tensor:
