@@ -24,9 +24,11 @@ class CutDetector:
     """PySceneDetect's adaptive detector, fed frame by frame.
 
     A frame is a cut when it differs from the one before both by much (HSV content) and by far more than its
-    neighbours do, so that fast camera motion is not taken for a cut. Decides `lookahead` frames late.
+    neighbours do, so that fast camera motion is not taken for a cut. Decides `lookahead` frames late. Fed from the
+    middle of a shot, it finds the same cuts as one fed from the beginning, `lookback` frames after the first.
     """
 
+    lookback = SHORTEST_SHOT
     lookahead = 2
 
     def __init__(self) -> None:
@@ -47,12 +49,39 @@ class CutDetector:
         return set(cuts)
 
 
+def find_cuts(pictures: Iterable[Picture], rgb_of: Callable[[Picture], Array]) -> Iterator[tuple[Picture, Array, bool]]:
+    """Yield each picture with its pixels and whether it starts a shot, `CutDetector.lookahead` pictures late.
+
+    Args:
+        pictures: Native pictures in order; the first starts a shot.
+        rgb_of: Gives a picture's pixels, (H, W, 3) RGB, uint8 or uint16 over the whole range.
+
+    Holds at most ``CutDetector.lookahead + 1`` pictures at a time.
+    """
+    detector = CutDetector()
+    pending: deque[tuple[Picture, Array]] = deque()  # fed to the detector, not yet decided
+    cuts = {0}
+    decided = 0  # pictures that have left `pending`
+    for picture in pictures:
+        rgb = rgb_of(picture)
+        cuts |= detector.feed(rgb)
+        pending.append((picture, rgb))
+        if len(pending) > detector.lookahead:
+            yield *pending.popleft(), decided in cuts
+            cuts.discard(decided)
+            decided += 1
+    while pending:
+        yield *pending.popleft(), decided in cuts
+        decided += 1
+
+
 def tag_shots(
     pictures: Iterable[Picture],
     rgb_of: Callable[[Picture], Array],
     *,
     clip_length: int,
     device: torch.device | str = "cpu",
+    first_index: int = 0,
 ) -> Iterator[Clip]:
     """Cut a stream of pictures into clips of at most `clip_length` frames, none of which crosses a cut.
 
@@ -61,14 +90,12 @@ def tag_shots(
         rgb_of: Gives a picture's pixels, (H, W, 3) RGB, uint8 or uint16 over the whole range.
         clip_length: Frames per clip, at most.
         device: Where the clips' frames go.
+        first_index: Number of the first picture in the source.
 
     Holds at most ``clip_length + CutDetector.lookahead + 1`` pictures at a time.
     """
-    detector = CutDetector()
-    pending: deque[tuple[Picture, Array]] = deque()  # fed to the detector, not yet decided
-    batch: list[tuple[Picture, Array]] = []  # decided, of one shot
-    cuts: set[int] = set()
-    decided = 0  # frames that have left `pending`
+    batch: list[tuple[Picture, Array]] = []  # of one shot
+    index = first_index  # of the next picture
     shot = 0
     starts_shot = True
 
@@ -76,28 +103,17 @@ def tag_shots(
         nonlocal shot, starts_shot
         frames = to_tensor([rgb for _, rgb in batch], device)
         natives = tuple(picture for picture, _ in batch)
-        clip = Clip(frames, natives, decided - len(batch), shot, starts_shot, ends_shot)
+        clip = Clip(frames, natives, index - len(batch), shot, starts_shot, ends_shot)
         batch.clear()
         starts_shot = ends_shot
         shot += ends_shot
         return clip
 
-    def decide() -> Iterator[Clip]:
-        nonlocal decided
-        if batch and (decided in cuts or len(batch) == clip_length):
-            yield emit(ends_shot=decided in cuts)
-        batch.append(pending.popleft())
-        cuts.discard(decided)
-        decided += 1
-
-    for picture in pictures:
-        rgb = rgb_of(picture)
-        cuts |= detector.feed(rgb)
-        pending.append((picture, rgb))
-        if len(pending) > detector.lookahead:
-            yield from decide()
-    while pending:
-        yield from decide()
+    for picture, rgb, is_cut in find_cuts(pictures, rgb_of):
+        if batch and (is_cut or len(batch) == clip_length):
+            yield emit(ends_shot=is_cut)
+        batch.append((picture, rgb))
+        index += 1
     if batch:
         yield emit(ends_shot=True)
 

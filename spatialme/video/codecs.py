@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -169,6 +170,29 @@ def quieten(encoder: str) -> None:
     """Keep SVT-AV1, which does not go through FFmpeg's log, from writing its banner to stderr."""
     if encoder == "libsvtav1":
         os.environ.setdefault("SVT_LOG", "1")  # 1: errors only
+
+
+def repeatable_options(encoder: str, options: dict[str, str]) -> dict[str, str]:
+    """The options with which an encoder gives the same bytes every time on this machine.
+
+    x264's AVX-512 code reads memory that it never set while it weighs macroblocks (mbtree; seen with widths that are no
+    multiple of 128, in x264 165 as shipped with PyAV 18): other bytes every time. Its AVX2 code is as fast.
+
+    Args:
+        encoder: FFmpeg's name.
+        options: That the plan has.
+    """
+    if encoder != "libx264" or not _has_avx512():
+        return options
+    parameters = [text for text in (options.get("x264-params"), "asm=avx2") if text]
+    return options | {"x264-params": ":".join(parameters)}
+
+
+@functools.cache
+def _has_avx512() -> bool:
+    from llvmlite import binding  # comes with Numba
+
+    return bool(binding.get_host_cpu_features().get("avx512f", False))
 
 
 def fits_h264(width: int, height: int, frame_rate: Fraction) -> bool:

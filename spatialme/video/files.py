@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from spatialme.errors import InputError
@@ -17,11 +18,15 @@ VIDEO_SUFFIXES = frozenset((
 _NUMBER_PLACE = re.compile(r"%(0\d+)?d")
 
 
-def expand_input(path: str | Path) -> list[Path]:
+def expand_input(path: str | Path, *, recursive: bool = False) -> list[Path]:
     """The inputs that a path means: itself, or what a folder holds, in natural order (2 before 10).
 
     A folder with videos means those; one with images only means each image by itself. A sequence of images that is
-    one film is given by a pattern instead, which is returned as it is.
+    one film is given by a pattern instead, which is returned as it is. Hidden files and folders do not count.
+
+    Args:
+        path: A file, a folder or a pattern.
+        recursive: Go through the folders inside a folder, too; one video anywhere makes it a folder of videos.
 
     Raises:
         InputError: if a folder holds no media or cannot be listed.
@@ -30,14 +35,25 @@ def expand_input(path: str | Path) -> list[Path]:
     if not folder.is_dir():
         return [folder]
     try:
-        files = [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
+        files = list(_visible_files(folder, recursive))
     except OSError as error:
-        raise InputError(f"{folder} cannot be listed: {error.strerror}; check its permissions") from error
+        raise InputError(f"{error.filename} cannot be listed: {error.strerror}; check its permissions") from error
     for suffixes in (VIDEO_SUFFIXES, IMAGE_SUFFIXES):
         found = [file for file in files if file.suffix.lower() in suffixes]
         if found:
-            return sorted(found, key=_natural)
-    raise InputError(f"{folder} holds no video and no image; expected files such as .mp4, .mkv, .png or .jpg")
+            return sorted(found, key=lambda file: [_natural(part) for part in file.relative_to(folder).parts])
+    hint = "" if recursive or all(entry.is_file() for entry in folder.iterdir()) else "; --recursive looks deeper"
+    raise InputError(f"{folder} holds no video and no image; expected files such as .mp4, .mkv, .png or .jpg{hint}")
+
+
+def _visible_files(folder: Path, recursive: bool) -> Iterator[Path]:
+    for entry in folder.iterdir():
+        if entry.name.startswith("."):
+            continue
+        if entry.is_file():
+            yield entry
+        elif recursive and entry.is_dir() and not entry.is_symlink():  # links to folders may lead round in circles
+            yield from _visible_files(entry, recursive)
 
 
 def is_image(path: Path) -> bool:
@@ -72,6 +88,6 @@ def sequence_files(pattern: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def _natural(path: Path) -> tuple[list[tuple[int, int | str]], str]:
-    parts = [(0, int(part)) if part.isdigit() else (1, part.lower()) for part in re.split(r"(\d+)", path.name)]
-    return parts, path.name
+def _natural(name: str) -> tuple[list[tuple[int, int | str]], str]:
+    parts = [(0, int(part)) if part.isdigit() else (1, part.lower()) for part in re.split(r"(\d+)", name)]
+    return parts, name

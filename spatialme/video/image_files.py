@@ -1,10 +1,9 @@
-"""Images as output: one file, or the numbered files of a sequence. The same steps as `video_file.VideoFile`."""
+"""Images as output: one file, or the numbered files of a sequence."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,38 +13,30 @@ import av
 from spatialme.errors import OutputError
 from spatialme.video.place import matches_pattern, partial_path
 from spatialme.video.plan import OutputPlan
-from spatialme.video.streams import StreamOutcome
 
 
 class ImageFile:
     """One image, in `PATH.partial` until it is finished."""
-
-    outcomes: Sequence[StreamOutcome] = ()  # an image has no other streams
-    notes: Sequence[str] = ()
 
     def __init__(self, path: Path, plan: OutputPlan) -> None:
         self.path = path
         self.partial = partial_path(path)
         self._plan = plan
 
-    def write(self, frame: av.VideoFrame, pts: int, duration: int) -> None:
-        """Encode the frame; it has no time.
+    def write(self, frame: av.VideoFrame) -> None:
+        """Encode the frame.
 
         Raises:
             OutputError: it cannot be encoded or written.
         """
         _write_bytes(self.partial, encode_image(frame, self._plan), self.path)
 
-    def close(self, *, interrupted: bool = False) -> None:
-        """Nothing waits."""
-
-    def finish(self) -> Fraction:
-        """Check that the image is there and force it to the disk; its time is never wrong."""
+    def finish(self) -> None:
+        """Check that the image is there and force it to the disk."""
         if not self.partial.exists():
             raise OutputError(f"{self.path} got no picture; the input has none")
         with open(self.partial, "rb") as file:
             os.fsync(file.fileno())
-        return Fraction(0)
 
     def publish(self) -> int:
         """Give the image its name; returns its bytes."""
@@ -60,9 +51,6 @@ class ImageFile:
 class ImageSequence:
     """Images numbered from 1, in a folder of their own until all are there."""
 
-    outcomes: Sequence[StreamOutcome] = ()
-    notes: Sequence[str] = ()
-
     def __init__(self, pattern: Path, plan: OutputPlan) -> None:
         self.path = pattern
         self._folder = pattern.parent
@@ -75,7 +63,7 @@ class ImageSequence:
         shutil.rmtree(self.partial, ignore_errors=True)
         self.partial.mkdir()
 
-    def write(self, frame: av.VideoFrame, pts: int, duration: int) -> None:
+    def write(self, frame: av.VideoFrame) -> None:
         """Write the next image.
 
         Raises:
@@ -84,15 +72,11 @@ class ImageSequence:
         self._count += 1
         _write_bytes(self.partial / (self.path.name % self._count), encode_image(frame, self._plan), self.path)
 
-    def close(self, *, interrupted: bool = False) -> None:
-        """Nothing waits."""
-
-    def finish(self) -> Fraction:
+    def finish(self) -> None:
         """Check the number of images."""
         found = len(list(self.partial.iterdir()))
         if found != self._count or not found:
             raise OutputError(f"{self.path} has {found} images after writing, expected {self._count}; try again")
-        return Fraction(0)
 
     def publish(self) -> int:
         """Let the images appear: with their folder at once, or one by one in a folder that was there before."""

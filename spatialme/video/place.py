@@ -19,7 +19,17 @@ _PATTERN = re.compile(r"%0?\d*d")
 _LONGEST_NAME_BYTES = 255 - len(".partial")
 
 
-class MediaSource(Protocol):
+class NamedSource(Protocol):
+    """What decides the output's name: known before the source is opened."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def kind(self) -> SourceKind: ...
+
+
+class MediaSource(NamedSource, Protocol):
     """What the writer needs of `reader.Source`."""
 
     path: Path
@@ -40,12 +50,12 @@ def matches_pattern(name: str, pattern: str) -> bool:
     return re.fullmatch(re.escape(before) + r"\d+" + re.escape(after), name) is not None
 
 
-def final_path(output: str | Path, source: MediaSource, token: str, video_extension: str) -> Path:
+def final_path(output: str | Path, source: NamedSource, token: str, video_extension: str) -> Path:
     """OUTPUT itself, or in a folder the input's name with the player's token.
 
     Args:
         output: As given; a folder exists or ends with a slash.
-        source: The opened input.
+        source: The input.
         token: What players read from the name, such as ``_Full_SBS``.
         video_extension: For sources that become a video.
     """
@@ -59,7 +69,7 @@ def final_path(output: str | Path, source: MediaSource, token: str, video_extens
     return path / f"{stem}{token}{extension}"
 
 
-def output_kind(path: Path, source: MediaSource) -> OutputKind:
+def output_kind(path: Path, source: NamedSource) -> OutputKind:
     """What the name asks for.
 
     Raises:
@@ -110,14 +120,19 @@ def check_place(path: Path, kind: OutputKind, source: MediaSource, *, overwrite:
     for place in (path, partial_path(path)):
         if place.exists() and source.path.exists() and os.path.samefile(place, source.path):
             raise OutputError(f"OUTPUT {path} would overwrite the input; give another name")
-    _check_existing(path, kind, overwrite)
+    check_existing(path, kind, overwrite=overwrite)
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error.strerror}); give another folder") from error
 
 
-def _check_existing(path: Path, kind: OutputKind, overwrite: bool) -> None:
+def check_existing(path: Path, kind: OutputKind, *, overwrite: bool) -> None:
+    """Refuse what must not be overwritten.
+
+    Raises:
+        OutputError: there is such a thing.
+    """
     if path.is_dir():
         raise OutputError(f"OUTPUT {path} is a folder, expected a file name; give another OUTPUT")
     existing = path if path.exists() or path.is_symlink() else None

@@ -19,6 +19,7 @@ from spatialme.video.metadata import Format, StereoMode
 from spatialme.video.picture import StreamInfo
 from spatialme.video.place import (
     MediaSource,
+    NamedSource,
     OutputKind,
     check_place,
     check_space,
@@ -113,10 +114,7 @@ def plan_output(output: str | Path, source: MediaSource, options: OutputOptions)
     """
     target = find_target(options.target) if options.target else None
     packing = _choose_format(options, target)
-    token = target.file_token if target is not None else metadata.FILE_TOKEN[packing]
-    path = final_path(output, source, token, _default_extension(options, target))
-    kind = output_kind(path, source)
-    paths = eye_paths(path, kind) if packing == "two_files" else (path,)
+    kind, paths = name_output(output, source, options)
     for each in paths:
         check_place(each, kind, source, overwrite=options.overwrite)
     if kind == "video":
@@ -125,6 +123,20 @@ def plan_output(output: str | Path, source: MediaSource, options: OutputOptions)
         plan = _plan_images(paths, kind, source.info, options, packing)
     check_space(paths[0], _least_bytes(plan, source.info.frame_estimate or 1))
     return plan
+
+
+def name_output(output: str | Path, source: NamedSource, options: OutputOptions) -> tuple[OutputKind, tuple[Path, ...]]:
+    """The kind and the names of what will be written: one file (or pattern), or one per eye.
+
+    Raises:
+        OptionError: options that contradict each other, or a name that does not suit the input.
+    """
+    target = find_target(options.target) if options.target else None
+    packing = _choose_format(options, target)
+    token = target.file_token if target is not None else metadata.FILE_TOKEN[packing]
+    path = final_path(output, source, token, _default_extension(options, target))
+    kind = output_kind(path, source)
+    return kind, eye_paths(path, kind) if packing == "two_files" else (path,)
 
 
 def _choose_format(options: OutputOptions, target: PlayerNeeds | None) -> Format:

@@ -1,13 +1,11 @@
-"""One video file in the making: encoder, muxer, copied streams, and the checks before it gets its name."""
+"""One video file in the making: joined from segments, with the copied streams, and checked before it gets its name."""
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 from array import array
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,29 +15,26 @@ from av.stream import Disposition
 
 from spatialme.errors import OutputError
 from spatialme.video import mp4box
-from spatialme.video.codecs import ENCODER_THREADS
 from spatialme.video.metadata import ST3D_MODE
+from spatialme.video.output_errors import as_output_errors
 from spatialme.video.picture import StreamInfo
 from spatialme.video.place import partial_path
 from spatialme.video.plan import OutputPlan
+from spatialme.video.segment_file import BITEXACT, Segment
 from spatialme.video.streams import StreamCopier, StreamOutcome
 from spatialme.video.tags import Span
 
-_BITEXACT: Any = av.container.Flags.bitexact.value
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# x265 4.2 gives clips shorter than its reorder delay decoding times from memory it never set
-_TOO_FEW_TO_REORDER = 2
 _FINEST_MOVIE_SCALE = 10_000_000  # ticks a second; finer ones make 32 bit players overflow within minutes
 
 
 class VideoFile:
-    """Encodes frames into ``PATH.partial`` and copies the source's other streams beside them.
+    """Joins segments into ``PATH.partial`` and copies the source's other streams beside them; nothing is encoded.
 
-    Memory: the encoder's own look-ahead, the muxer's ten seconds, and eight bytes per frame for the final check.
+    Memory: the muxer's ten seconds, and sixteen bytes per frame for decoding times and the final check.
     """
 
     def __init__(self, path: Path, plan: OutputPlan, info: StreamInfo, source_path: Path | None, span: Span) -> None:
-        """Create the partial file.
+        """Name the file; `join` makes it.
 
         Args:
             path: The final name.
@@ -50,65 +45,34 @@ class VideoFile:
         """
         self.path = path
         self.partial = partial_path(path)
+        self.outcomes: list[StreamOutcome] = []  # of the source's other streams
+        self.notes: list[str] = []  # what went wrong with them on the way
         self._plan = plan
         self._info = info
-        self._shift = round(span.shift / plan.time_base)
-        self._stamps = array("q")
-        self._durations: dict[int, int] = {}
-        self._copier: StreamCopier | None = None
-        self._closed = False
-        with _as_output_errors(path):
-            options = self._muxer_options(source_path)
-            self._output = av.open(str(self.partial), "w", format=plan.container, options=options)
-            try:
-                self._output.flags |= _BITEXACT  # no random ids, no dates
-                self._video = self._add_video()
-                if source_path is not None:
-                    self._copier = self._copy_from(source_path, span)
-            except BaseException:
-                self.abandon()
-                raise
+        self._source_path = source_path
+        self._span = span
+        self._stamps = array("q")  # in the order shown
+        self._counts: dict[str, int] = {}
 
-    def write(self, frame: av.VideoFrame, pts: int, duration: int) -> None:
-        """Encode one frame; `pts` and `duration` in the plan's time base, on the source's clock."""
-        frame.pts = pts - self._shift
-        frame.time_base = self._plan.time_base
-        self._stamps.append(frame.pts)
-        self._durations[frame.pts] = duration
-        with _as_output_errors(self.path):
-            self._mux(self._video.encode(frame))
-
-    def close(self, *, interrupted: bool = False) -> None:
-        """Flush the encoder and end the file: from here on it plays.
+    def join(self, segments: Sequence[Segment]) -> Fraction:
+        """Write the partial file, add what the muxer does not write, check it, and force it to the disk.
 
         Args:
-            interrupted: The pictures stop here, and the other streams with them, before their own end.
-        """
-        if self._closed:
-            return
-        self._closed = True
-        with _as_output_errors(self.path):
-            last_packets = self._video.encode(None)
-            if len(self._stamps) <= _TOO_FEW_TO_REORDER:
-                for packet in last_packets:
-                    packet.dts = packet.pts
-            self._mux(last_packets)
-            if self._copier is not None and not interrupted:
-                self._copier.finish()
-            self._output.close()
-        if self._copier is not None:
-            self._copier.close()
-
-    def finish(self) -> Fraction:
-        """Add the boxes and marks that the muxer does not write, check the file, and force it to the disk.
+            segments: All of the film, in order.
 
         Returns:
             The largest difference between a wanted and a written time stamp, in seconds.
 
         Raises:
-            OutputError: the file read back differs from what was written.
+            OutputError: the disk or the muxer refuses, or the file read back differs from what was written.
         """
-        with _as_output_errors(self.path):
+        for segment in segments:
+            self._stamps.extend(segment.stamps)
+        with as_output_errors(self.path):
+            options = self._muxer_options()
+            with av.open(str(self.partial), "w", format=self._plan.container, options=options) as output:
+                output.flags |= BITEXACT  # no random ids, no dates
+                self._mux(output, segments)
             if self._plan.container in ("mp4", "mov"):
                 mp4box.finish_file(self.partial, self._sample_entry_boxes())
             error = self._check()
@@ -118,69 +82,70 @@ class VideoFile:
 
     def publish(self) -> int:
         """Give the file its name; returns its bytes."""
-        with _as_output_errors(self.path):
+        with as_output_errors(self.path):
             os.replace(self.partial, self.path)
         return self.path.stat().st_size
 
     def abandon(self) -> None:
         """Drop the unfinished file."""
-        for close in (self._output.close, self._copier.close if self._copier else _nothing):
-            try:
-                close()
-            except (av.FFmpegError, OSError, ValueError):
-                continue  # what made us give up, once more
         self.partial.unlink(missing_ok=True)
 
-    @property
-    def outcomes(self) -> list[StreamOutcome]:
-        """What became of the source's other streams."""
-        return self._copier.outcomes if self._copier is not None else []
+    def _mux(self, output: Any, segments: Sequence[Segment]) -> None:
+        with av.open(str(segments[0].path)) as first:
+            video = self._add_video(output, first.streams.video[0])
+        if self._source_path is None:
+            for packet in self._packets(video, segments):
+                output.mux(packet)
+            return
+        container = self._plan.container
+        assert container is not None, "only images have none"
+        copier = StreamCopier(self._source_path, output, container, self._span, keep_texts=self._plan.keep_tags)
+        try:
+            for packet in self._packets(video, segments):
+                copier.pump(packet.dts * packet.time_base)
+                output.mux(packet)
+            copier.finish()
+        finally:
+            copier.close()
+        self.outcomes, self.notes, self._counts = copier.outcomes, copier.notes, copier.counts
 
-    @property
-    def notes(self) -> list[str]:
-        """What went wrong with them on the way."""
-        return self._copier.notes if self._copier is not None else []
+    def _packets(self, video: Any, segments: Sequence[Segment]) -> Iterator[Any]:
+        """All segments' packets with their times in the joined file."""
+        decoding = decoding_stamps(segments, self._stamps)
+        for segment in segments:
+            with _open_segment(segment, video) as container:
+                packets = (packet for packet in container.demux(video=0) if packet.size)
+                for packet, (stamp, duration) in zip(packets, segment.packets):
+                    packet.stream = video
+                    packet.time_base = self._plan.time_base
+                    packet.pts, packet.dts, packet.duration = stamp, next(decoding), duration
+                    yield packet
 
-    def _muxer_options(self, source_path: Path | None) -> dict[str, str]:
+    def _muxer_options(self) -> dict[str, str]:
         if self._plan.container == "matroska":
             # else sound that starts with the encoder's delay, before zero, would move the pictures
             return {"avoid_negative_ts": "disabled", "default_mode": "passthrough"}
-        scale = _timescale(self._plan.time_base)
+        scale = self._plan.time_base.denominator
         # the edit lists count in the movie's own ticks, milliseconds by default: too coarse for a start offset
-        movie_scale = math.lcm(scale, *_sample_rates(source_path))
+        movie_scale = math.lcm(scale, *_sample_rates(self._source_path))
         if movie_scale > _FINEST_MOVIE_SCALE:
             movie_scale = scale
         options = {"video_track_timescale": str(scale), "movie_timescale": str(movie_scale), "write_tmcd": "1"}
         return options | {"strict": "experimental"}  # TrueHD in MP4 counts as one
 
-    def _add_video(self) -> Any:
+    def _add_video(self, output: Any, template: Any) -> Any:
         plan = self._plan
-        stream: Any = self._output.add_stream(plan.encoder, rate=plan.frame_rate, options=dict(plan.encoder_options))
+        stream: Any = output.add_stream_from_template(template, opaque=True)
+        stream.time_base = plan.time_base
         context = stream.codec_context
-        context.width, context.height, context.pix_fmt = plan.geometry.width, plan.geometry.height, plan.pixel_format
-        context.time_base = plan.time_base
-        context.sample_aspect_ratio = plan.sample_aspect
-        context.thread_count = ENCODER_THREADS
-        context.color_range, context.colorspace = plan.colour.color_range, plan.colour.colorspace
-        context.color_primaries, context.color_trc = plan.colour.color_primaries, plan.colour.color_trc
+        context.framerate = plan.frame_rate
+        context.bit_rate = 0  # the first segment's; the muxer measures the film's
         stream.disposition = Disposition.default
         if plan.encoder_tag is not None:
             context.codec_tag = plan.encoder_tag
         if plan.stereo is not None and plan.container == "matroska":
             stream.metadata["stereo_mode"] = plan.stereo
         return stream
-
-    def _copy_from(self, source_path: Path, span: Span) -> StreamCopier:
-        container = self._plan.container
-        assert container is not None, "only images have none"
-        return StreamCopier(source_path, self._output, container, span, keep_texts=self._plan.keep_tags)
-
-    def _mux(self, packets: list[Any]) -> None:
-        for packet in packets:
-            packet.duration = self._durations.pop(packet.pts)
-            if self._copier is not None:
-                self._copier.pump(packet.dts * packet.time_base)
-            self._output.mux(packet)
 
     def _sample_entry_boxes(self) -> list[bytes]:
         boxes = []
@@ -208,7 +173,7 @@ class VideoFile:
             raise OutputError(
                 f"{self.path} has {len(packets)} frames after writing, expected {len(self._stamps)}; try again"
             )
-        for kind, count in (self._copier.counts if self._copier else {}).items():
+        for kind, count in self._counts.items():
             if kinds.count(kind) != count:
                 raise OutputError(f"{self.path} has {kinds.count(kind)} {kind} streams, expected {count}; try .mkv")
         written = sorted(stamp for stamp, _ in packets)
@@ -221,24 +186,34 @@ class VideoFile:
         return error
 
 
-@contextmanager
-def _as_output_errors(path: Path) -> Iterator[None]:
-    """Turn what FFmpeg and the disk say into one line."""
-    try:
-        yield
-    except (av.FFmpegError, OSError) as error:
-        if error.errno in _NO_SPACE:
-            text = f"no space left for {path} ({os.strerror(error.errno)}); free some or choose another drive"
-            raise OutputError(text) from error
-        said = getattr(error, "log", None)
-        detail = f"{error.strerror or error}" + (f": {said[2].strip()}" if said else "")
-        raise OutputError(f"{path} could not be written ({detail}); try another codec or container") from error
-    except ValueError as error:
-        raise OutputError(f"{path} could not be written ({error}); try another codec or container") from error
+def decoding_stamps(segments: Iterable[Segment], stamps: Sequence[int]) -> Iterator[int]:
+    """A decoding time for each packet of the joined segments: increasing, and never later than the time shown.
+
+    Segments decode by themselves, each a little before it is shown; those times would overlap where frames last
+    unequally. So the film gets them anew, as if encoded in one go: packet number n is decoded when picture n - delay is
+    shown, where `delay` is the most that any picture is sent ahead of its turn.
+
+    Args:
+        segments: Of the film, in order.
+        stamps: Time stamps of all pictures in the order shown.
+    """
+    delay = position = 0
+    for segment in segments:
+        place = {stamp: number for number, stamp in enumerate(segment.stamps)}
+        delay = max([delay, *(number - place[stamp] for number, (stamp, _) in enumerate(segment.packets))])
+        position += len(segment.packets)
+    lead = stamps[delay] - stamps[0] if position else 0
+    for number in range(position):
+        yield stamps[number - delay] if number >= delay else stamps[number] - lead
 
 
-def _timescale(time_base: Fraction) -> int:
-    return time_base.denominator
+def _open_segment(segment: Segment, video: Any) -> Any:
+    # its own edit list would hide what the encoder sends ahead of time 0
+    container = av.open(str(segment.path), options={"ignore_editlist": "1"})
+    if container.streams.video[0].codec_context.extradata != video.codec_context.extradata:
+        container.close()
+        raise ValueError(f"segment {segment.path.name} was encoded otherwise than the first")
+    return container
 
 
 def _sample_rates(source_path: Path | None) -> list[int]:
@@ -246,7 +221,3 @@ def _sample_rates(source_path: Path | None) -> list[int]:
         return []
     with av.open(str(source_path), metadata_errors="replace") as container:
         return [stream.codec_context.sample_rate for stream in container.streams.audio if stream.codec_context]
-
-
-def _nothing() -> None:
-    return

@@ -1,7 +1,12 @@
-"""Writing stereo: eyes in, whole files out, or nothing at all."""
+"""Writing stereo: eyes in, whole files out, or nothing at all.
+
+A video is encoded in segments (`SegmentWriter`) that are joined without encoding again (`join_segments`), so that work
+can be broken off, continued and shared. `StereoWriter` does both in one go, and writes images.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,11 +22,21 @@ from spatialme.video.image_files import ImageFile, ImageSequence
 from spatialme.video.picture import Picture, StreamInfo
 from spatialme.video.place import MediaSource
 from spatialme.video.plan import OutputOptions, OutputPlan, plan_output
+from spatialme.video.segment_file import Segment, SegmentFile
 from spatialme.video.streams import StreamOutcome
 from spatialme.video.tags import Span
 from spatialme.video.video_file import VideoFile
 
-__all__ = ["OutputOptions", "OutputPlan", "StereoWriter", "WriteReport", "plan_output"]
+__all__ = [
+    "OutputOptions",
+    "OutputPlan",
+    "Segment",
+    "SegmentWriter",
+    "StereoWriter",
+    "WriteReport",
+    "join_segments",
+    "plan_output",
+]
 
 
 class CutSource(MediaSource, Protocol):
@@ -44,11 +59,99 @@ class WriteReport:
     streams: list[StreamOutcome]  # of the source, besides its pictures
 
 
+class SegmentWriter:
+    """Encodes consecutive pictures' eyes into one segment, or into one per eye where the eyes go to separate files."""
+
+    def __init__(self, plan: OutputPlan, info: StreamInfo, paths: Sequence[Path], *, start_pts_offset: int) -> None:
+        """Open the partial files.
+
+        Args:
+            plan: Of a video.
+            info: Of the source.
+            paths: The segments' names, as many as the plan has files.
+            start_pts_offset: What to subtract from the pictures' time stamps.
+
+        Raises:
+            OutputError: the encoder, the muxer or the disk refuses.
+        """
+        self.frames = 0
+        self._plan = plan
+        self._info = info
+        self._shift = start_pts_offset
+        self._files: list[SegmentFile] = []
+        try:
+            for path in paths:
+                self._files.append(SegmentFile(path, plan))
+        except BaseException:
+            self.abandon()
+            raise
+
+    def write(self, picture: Picture, left: np.ndarray | None, right: np.ndarray | None) -> None:
+        """Encode one picture's eyes; see `StereoWriter.write`."""
+        _check_eyes(self._info, left, right)
+        duration = _duration(picture.frame, self._plan)
+        for file, frame in zip(self._files, packed_frames(picture, left, right, self._plan)):
+            file.write(frame, picture.pts - self._shift, duration)
+        self.frames += 1
+
+    def finish(self) -> list[Segment]:
+        """Let the segments appear under their names: one for each of the plan's files.
+
+        Raises:
+            OutputError: the encoder fails or the disk is full.
+        """
+        return [file.finish() for file in self._files]
+
+    def abandon(self) -> None:
+        """Drop what is unfinished."""
+        for file in self._files:
+            file.abandon()
+
+
+def join_segments(
+    plan: OutputPlan,
+    source: CutSource,
+    segments: Sequence[Sequence[Segment]],
+    *,
+    end_seconds: float | None = None,
+    before_publishing: Callable[[Sequence[Path]], None] | None = None,
+) -> WriteReport:
+    """Join the segments of each file with the source's other streams; the files appear all or none.
+
+    Args:
+        plan: From `plan_output`.
+        source: The opened source; its path is opened a second time for the streams to copy.
+        segments: For each of the plan's files, its segments in order.
+        end_seconds: Where the source was cut, as given to `open_source`: sound and subtitles stop there too.
+        before_publishing: Called with the finished files before they get their names.
+
+    Raises:
+        OutputError: what was written does not read back whole, or the disk is full.
+    """
+    source_path = source.path if source.kind == "video" else None
+    span = _kept_span(source, end_seconds)
+    files = [VideoFile(path, plan, source.info, source_path, span) for path in plan.paths]
+    try:
+        error = max(file.join(its_segments) for file, its_segments in zip(files, segments))
+        if before_publishing is not None:
+            before_publishing([file.partial for file in files])
+        size = _publish(files)
+    finally:
+        for file in files:
+            file.abandon()
+    streams = list(files[0].outcomes)
+    changed = (str(outcome) for outcome in streams if outcome.action != "copied")
+    notes = [*plan.notes, *files[0].notes, *changed]
+    if error:
+        notes.append(f"time stamps are rounded by up to {float(error) * 1000:.2f} ms: the container counts coarser")
+    frames = sum(len(segment.packets) for segment in segments[0])
+    return WriteReport(list(plan.paths), frames, size, notes, float(error), streams)
+
+
 class StereoWriter:
     """Writes the eyes of one source, picture by picture; use as a context manager and call `finish` at the end.
 
-    The files appear under their names in `finish`, all or none. Without it, or after an error, nothing is left; after
-    a KeyboardInterrupt the partial file is closed properly and stays, playable as far as it goes.
+    The files appear under their names in `finish`, all or none. Without it, or after an error, nothing is left.
     """
 
     def __init__(self, plan: OutputPlan, source: CutSource, *, end_seconds: float | None = None) -> None:
@@ -63,17 +166,12 @@ class StereoWriter:
             OutputError: the encoder, the muxer or the disk refuses.
         """
         self._plan = plan
-        self._info: StreamInfo = source.info
-        self._frames = 0
         self._finished = False
-        self._files: list[VideoFile | ImageFile | ImageSequence] = []
-        span = _kept_span(source, end_seconds)
-        try:
-            for path in plan.paths:
-                self._files.append(_open_file(path, plan, source, span))
-        except BaseException:
-            self._abandon()
-            raise
+        self._files: _WholeVideo | _Images
+        if plan.kind == "video":
+            self._files = _WholeVideo(plan, source, end_seconds)
+        else:
+            self._files = _Images(plan, source.info)
 
     def write(self, picture: Picture, left: np.ndarray | None, right: np.ndarray | None) -> None:
         """Encode one picture's eyes.
@@ -87,12 +185,7 @@ class StereoWriter:
         Raises:
             OutputError: the encoder fails or the disk is full.
         """
-        for eye in (left, right):
-            self._check_eye(eye)
-        duration = self._duration(picture.frame)
-        for file, frame in zip(self._files, packed_frames(picture, left, right, self._plan)):
-            file.write(frame, picture.pts, duration)
-        self._frames += 1
+        self._files.write(picture, left, right)
 
     def finish(self) -> WriteReport:
         """End the files, check them, and give them their names.
@@ -100,22 +193,11 @@ class StereoWriter:
         Raises:
             OutputError: nothing was written, or what was written does not read back whole.
         """
-        if not self._frames:
+        if not self._files.frames:
             raise OutputError(f"{self._plan.paths[0]} got no picture; the input has none")
-        for file in self._files:
-            file.close()
-        error = max(file.finish() for file in self._files)
-        size = self._publish()
+        report = self._files.finish()
         self._finished = True
-        streams = list(self._files[0].outcomes)
-        notes = [
-            *self._plan.notes,
-            *self._files[0].notes,
-            *(str(outcome) for outcome in streams if outcome.action != "copied"),
-        ]
-        if error:
-            notes.append(f"time stamps are rounded by up to {float(error) * 1000:.2f} ms: the container counts coarser")
-        return WriteReport(list(self._plan.paths), self._frames, size, notes, float(error), streams)
+        return report
 
     def __enter__(self) -> StereoWriter:
         return self
@@ -123,48 +205,94 @@ class StereoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._finished:
-            return
-        if kind is not None and issubclass(kind, KeyboardInterrupt) and self._frames and self._plan.kind == "video":
-            for file in self._files:
-                file.close(interrupted=True)
-        else:
-            self._abandon()
+        if not self._finished:
+            self._files.abandon()
 
-    def _publish(self) -> int:
-        """Give the files their names; where the second cannot have its own, the first is taken back."""
-        size = 0
-        for number, file in enumerate(self._files):
-            try:
-                size += file.publish()
-            except OutputError:
-                for published in self._files[:number]:
-                    published.path.unlink(missing_ok=True)
-                raise
-        return size
 
-    def _abandon(self) -> None:
+class _WholeVideo:
+    """A video that is one segment."""
+
+    def __init__(self, plan: OutputPlan, source: CutSource, end_seconds: float | None) -> None:
+        self._plan, self._source, self._end_seconds = plan, source, end_seconds
+        self._paths = [path.with_name(f".{path.name}.segment") for path in plan.paths]
+        self._segment = SegmentWriter(plan, source.info, self._paths, start_pts_offset=source.start_pts_offset)
+
+    @property
+    def frames(self) -> int:
+        return self._segment.frames
+
+    def write(self, picture: Picture, left: np.ndarray | None, right: np.ndarray | None) -> None:
+        self._segment.write(picture, left, right)
+
+    def finish(self) -> WriteReport:
+        segments = [[segment] for segment in self._segment.finish()]
+        report = join_segments(self._plan, self._source, segments, end_seconds=self._end_seconds)
+        self.abandon()
+        return report
+
+    def abandon(self) -> None:
+        self._segment.abandon()
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+
+
+class _Images:
+    """One image or a sequence of them, for one eye or for each."""
+
+    def __init__(self, plan: OutputPlan, info: StreamInfo) -> None:
+        self.frames = 0
+        self._plan = plan
+        self._info = info
+        self._files: list[ImageFile | ImageSequence] = []
+        try:
+            for path in plan.paths:
+                self._files.append(ImageFile(path, plan) if plan.kind == "image" else ImageSequence(path, plan))
+        except BaseException:
+            self.abandon()
+            raise
+
+    def write(self, picture: Picture, left: np.ndarray | None, right: np.ndarray | None) -> None:
+        _check_eyes(self._info, left, right)
+        for file, frame in zip(self._files, packed_frames(picture, left, right, self._plan)):
+            file.write(frame)
+        self.frames += 1
+
+    def finish(self) -> WriteReport:
+        for file in self._files:
+            file.finish()
+        size = _publish(self._files)
+        return WriteReport(list(self._plan.paths), self.frames, size, list(self._plan.notes), 0.0, [])
+
+    def abandon(self) -> None:
         for file in self._files:
             file.abandon()
 
-    def _check_eye(self, eye: np.ndarray | None) -> None:
-        wanted = (self._info.height, self._info.width, 3)
+
+def _publish(files: Sequence[VideoFile | ImageFile | ImageSequence]) -> int:
+    """Give the files their names; where the second cannot have its own, the first is taken back. Returns the bytes."""
+    size = 0
+    for number, file in enumerate(files):
+        try:
+            size += file.publish()
+        except OutputError:
+            for published in files[:number]:
+                published.path.unlink(missing_ok=True)
+            raise
+    return size
+
+
+def _check_eyes(info: StreamInfo, *eyes: np.ndarray | None) -> None:
+    wanted = (info.height, info.width, 3)
+    for eye in eyes:
         if eye is not None and (eye.shape != wanted or eye.dtype not in (np.uint8, np.uint16)):
             raise ValueError(f"an eye must be {wanted} uint8 or uint16, got {eye.shape} {eye.dtype}")
 
-    def _duration(self, frame: av.VideoFrame) -> int:
-        # a decoded frame may have no time base of its own: it is the stream's then
-        if frame.duration and frame.time_base in (None, self._plan.time_base):
-            return frame.duration
-        return max(1, round(1 / (self._plan.frame_rate * self._plan.time_base)))
 
-
-def _open_file(path: Path, plan: OutputPlan, source: CutSource, span: Span) -> VideoFile | ImageFile | ImageSequence:
-    if plan.kind == "image":
-        return ImageFile(path, plan)
-    if plan.kind == "sequence":
-        return ImageSequence(path, plan)
-    return VideoFile(path, plan, source.info, source.path if source.kind == "video" else None, span)
+def _duration(frame: av.VideoFrame, plan: OutputPlan) -> int:
+    # a decoded frame may have no time base of its own: it is the stream's then
+    if frame.duration and frame.time_base in (None, plan.time_base):
+        return frame.duration
+    return max(1, round(1 / (plan.frame_rate * plan.time_base)))
 
 
 def _kept_span(source: CutSource, end_seconds: float | None) -> Span:
