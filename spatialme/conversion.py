@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +16,7 @@ from spatialme.video.targets import Target
 from spatialme.weights import Licence
 
 if TYPE_CHECKING:
+    from spatialme.job import Job
     from spatialme.report import ConversionReport
 
 
@@ -36,6 +39,9 @@ def convert(
     refine: RefineMode = "holes",
     licence: Licence = "any",
     device: str = "auto",
+    max_vram: float | None = None,
+    devices: str | None = None,
+    ray: str | None = None,
     codec: str | None = None,
     crf: int | None = None,
     preset: str | None = None,
@@ -44,7 +50,9 @@ def convert(
     frame_rate: str | float = 24,
     keep_going: bool = False,
     overwrite: bool = False,
-) -> list[ConversionReport]:
+    recursive: bool = False,
+    profile: str | Path | None = None,
+) -> Sequence[ConversionReport]:
     """Convert a 2D video, image, folder or image sequence to stereo 3D.
 
     Args:
@@ -57,7 +65,8 @@ def convert(
         max_disparity: Depth budget in percent of the picture's width: how strong the 3D is.
         convergence: Nearness on the screen plane, 0 (all in front) to 1 (all behind), or auto per shot.
         eye: Which eye the input is; both splits the disparity and makes two new eyes.
-        depth: auto, tiny, depth-anything-v2-small, -base or -large, or a depth video made by --save-depth.
+        depth: auto, tiny, dino, depth-anything-v2-small, -base or -large, a network's file or folder, a depth video made
+            by --save-depth, or a .npz or .npy of depth maps (docs/depth.md).
         depth_size: Short side of the picture that the depth network sees; larger is finer and slower.
         save_depth: Also write the depth as a gray video that can be edited and given to --depth.
         quality: draft = poly; fast = poly + propagation + expansion; full = with ProPainter; auto picks.
@@ -66,6 +75,9 @@ def convert(
         refine: Whether the refiner's picture replaces holes only, or everything.
         licence: commercial refuses every network whose weights forbid commercial use, and names what replaces it.
         device: auto, cpu, cuda or cuda:N.
+        max_vram: Gigabytes of GPU memory to stay within, by smaller clips; all there is when not given.
+        devices: Share a video among processes, one for each of these: 0,1 for two GPUs, or cpu,cpu.
+        ray: Share a video among the machines of the Ray cluster at this address; local starts one here.
         codec: Video encoder, such as libx264, libx265, libsvtav1 or ffv1; chosen to fit when not given.
         crf: Quality of the encoder; lower is better and larger.
         preset: Speed of the encoder, by its own names.
@@ -74,15 +86,20 @@ def convert(
         frame_rate: Frames per second of an image sequence, such as 25 or 24000/1001; a video has its own.
         keep_going: Convert what can be read of a damaged file instead of refusing it.
         overwrite: Replace OUTPUT when it exists.
+        recursive: Of a folder, convert the folders inside it too, and mirror them in OUTPUT.
+        profile: Write where the time goes to this .json, a trace for chrome://tracing, and a table to the log.
 
     Returns:
-        One report per converted file.
+        One report per converted file; of a folder a `FolderReport`, which also tells what was skipped and what failed.
 
     Raises:
         SpatialmeError: Bad input, output or options; the message is one line that says what to do.
     """
+    from torch import OutOfMemoryError
+
+    from spatialme.film.spread import choose_spread, parse_devices
     from spatialme.job import Job
-    from spatialme.video.reader import expand_input
+    from spatialme.profiling import Profile
     from spatialme.video.writer import OutputOptions
 
     settings = ConverterSettings(
@@ -96,7 +113,8 @@ def convert(
         branch=branch,
         refine=refine,
         licence=licence,
-        device=device,
+        device=device if devices is None else parse_devices(devices)[0],
+        max_vram=max_vram,
     )
     options = OutputOptions(
         format=format, anaglyph=anaglyph, target=target, codec=codec, crf=crf, preset=preset, overwrite=overwrite
@@ -108,15 +126,33 @@ def convert(
         end_seconds=parse_seconds("--end", end),
         frame_rate=parse_frame_rate(frame_rate),
         keep_going=keep_going,
+        spread=choose_spread(device, devices, ray),
+        profile=None if profile is None else Profile(Path(profile)),
     )
-    files = expand_input(input)
-    if len(files) == 1 and not Path(input).is_dir():
-        return [job.convert(files[0], output, save_depth)]
+    if job.profile is not None and job.spread is not None:
+        raise OptionError("--profile looks at one process; leave out --devices and --ray")
+    try:
+        with job.profile or nullcontext():
+            return _convert_all(job, input, output, save_depth, recursive)
+    except OutOfMemoryError:
+        raise OptionError(
+            f"{input} takes more GPU memory than there is or --max-vram allows; use --quality draft, --device cpu, or "
+            "a smaller --max-vram, which makes clips shorter"
+        ) from None
+
+
+def _convert_all(
+    job: Job, input: str | Path, output: str | Path, save_depth: str | Path | None, recursive: bool
+) -> Sequence[ConversionReport]:
+    if not Path(input).is_dir():
+        return [job.convert(input, output, save_depth)]
     if save_depth is not None:
         raise OptionError(
             f"--save-depth {save_depth} names one file, and {input} is a folder; convert its files one by one"
         )
-    return job.convert_all(files, output)
+    from spatialme.folders import convert_folder
+
+    return convert_folder(job, Path(input), output, recursive=recursive)
 
 
 def parse_seconds(option: str, value: str | float | None) -> float | None:
