@@ -13,7 +13,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from types import FunctionType
+from typing import Any, get_type_hints
 
 from spatialme import __version__
 from spatialme.errors import OptionError, SpatialmeError
@@ -27,19 +28,30 @@ class Command:
     function: str
     summary: str
     parses_itself: bool = False  # takes its own name and the words after it
+    may_follow: tuple[str, ...] = ()  # optional parameters given by their place, without a hyphenated name
 
 
 COMMANDS = {
     "convert": Command("spatialme.conversion", "convert", "turn a video, image, folder or sequence into stereo 3D"),
+    "preview": Command(
+        "spatialme.preview",
+        "preview",
+        "the hardest shots on a sheet, and time and size of the job",
+        may_follow=("output",),
+    ),
+    "doctor": Command("spatialme.doctor", "doctor", "what this machine has, what it lacks, what speed to expect"),
     "compare": Command("spatialme.evaluation.commands", "compare", "judge methods against real stereo clips"),
     "check": Command("spatialme.evaluation.commands", "check", "find what hurts in a finished stereo file"),
-    "fit": Command("spatialme.training.commands", "run", "train the refiner: --config configs/fit/...", True),
+    "prepare": Command("spatialme.preparation.commands", "prepare", "make training clips of stereo or 2D recordings"),
+    "prepare-depth": Command("spatialme.training.depth_commands", "prepare_depth", "make training data for depth"),
+    "fit": Command("spatialme.training.commands", "run", "train a network: --config configs/fit/...", True),
     "validate": Command("spatialme.training.commands", "run", "score a training checkpoint on validation data", True),
     "test": Command("spatialme.training.commands", "run", "score a training checkpoint on test data", True),
+    "refine-maps": Command("spatialme.refine_maps", "refine_maps", "picture of how the refiner fuses one frame"),
     "weights list": Command("spatialme.weights", "list_weights", "the networks' weights: licence, size, place"),
     "weights fetch": Command("spatialme.weights", "fetch", "download weights and check them"),
     "weights verify": Command("spatialme.weights", "verify", "check downloaded weights against their hashes"),
-    "weights export": Command("spatialme.training.commands", "export", "a training checkpoint as a refiner's weights"),
+    "weights export": Command("spatialme.training.commands", "export", "a training checkpoint as weights for convert"),
 }
 
 FAILED = 2
@@ -50,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code: its result's own or 0, 2 for what the user can mend, 130 for Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(format="spatialme: %(message)s", level=logging.WARNING)
+    logging.getLogger("spatialme").setLevel(logging.INFO)
     if not words or words[0] in ("-h", "--help"):
         print(_overview())
         return 0
@@ -63,8 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SpatialmeError as error:
         print(f"spatialme: {' '.join(str(error).split())}", file=sys.stderr)
         return FAILED
-    except KeyboardInterrupt:
-        print("spatialme: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"spatialme: {stop or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED
     return getattr(result, "exit_code", 0)
 
@@ -102,7 +115,7 @@ def _run(name: str, words: list[str]) -> Any:
     if command.parses_itself:
         return function(name, words)
     parser = _parser(name)
-    parser.add_function_arguments(function, as_group=False, as_positional=True)
+    parser.add_function_arguments(_without_result(function), as_group=False, as_positional=True)
     try:
         values = parser.parse_args(words)
     except ArgumentError as error:
@@ -113,10 +126,14 @@ def _run(name: str, words: list[str]) -> Any:
 def _parser(name: str) -> Any:
     from jsonargparse import ArgumentParser
 
+    may_follow = COMMANDS[name].may_follow
+
     class Parser(ArgumentParser):
         """Options are written with hyphens, and a switch needs no value."""
 
         def add_argument(self, *names: str, **settings: Any) -> Any:
+            if names[0].removeprefix("--") in may_follow:
+                names, settings["nargs"] = (names[0].removeprefix("--"),), "?"
             if not names[0].startswith("--print"):  # jsonargparse's own, which it looks up by name
                 names = tuple(option.replace("_", "-") if option.startswith("--") else option for option in names)
             if settings.get("type") is bool and settings.get("default") is False:
@@ -127,6 +144,19 @@ def _parser(name: str) -> Any:
             return super().add_argument(*names, **settings)
 
     return Parser(prog=f"spatialme {name}", exit_on_error=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+
+
+def _without_result(function: Any) -> Any:
+    """The function for jsonargparse to look at: with the types of what it takes, and none of what it gives.
+
+    To resolve the type of a result jsonargparse runs the module's TYPE_CHECKING imports: seconds of torch for a --help.
+    """
+    taken = {name: hint for name, hint in function.__annotations__.items() if name != "return"}
+    shown = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
+    shown.__doc__, shown.__module__ = function.__doc__, function.__module__
+    shown.__kwdefaults__, shown.__annotations__ = function.__kwdefaults__, taken
+    shown.__annotations__ = get_type_hints(shown)
+    return shown
 
 
 def _plain(message: str) -> str:
@@ -140,6 +170,7 @@ def _plain(message: str) -> str:
 def _show(result: Any) -> None:
     if result is None:
         return
-    items = result if isinstance(result, Iterable) and not isinstance(result, str) else [result]
+    one = isinstance(result, str) or hasattr(result, "lines") or not isinstance(result, Iterable)
+    items = [result] if one else result
     for item in items:
         print("\n".join(item.lines()) if hasattr(item, "lines") else item)

@@ -65,8 +65,8 @@ def convert(
         max_disparity: Depth budget in percent of the picture's width: how strong the 3D is.
         convergence: Nearness on the screen plane, 0 (all in front) to 1 (all behind), or auto per shot.
         eye: Which eye the input is; both splits the disparity and makes two new eyes.
-        depth: auto, tiny, dino, depth-anything-v2-small, -base or -large, a network's file or folder, a depth video made
-            by --save-depth, or a .npz or .npy of depth maps (docs/depth.md).
+        depth: auto, tiny, dino, depth-anything-v2-small, -base or -large, a network's file or folder, a depth video of
+            --save-depth, or a .npz or .npy of depth maps (docs/depth.md).
         depth_size: Short side of the picture that the depth network sees; larger is finer and slower.
         save_depth: Also write the depth as a gray video that can be edited and given to --depth.
         quality: draft = poly; fast = poly + propagation + expansion; full = with ProPainter; auto picks.

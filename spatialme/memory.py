@@ -21,7 +21,7 @@ ENCODER_BYTES = 150  # per source pixel: some 40 packed frames in x264's look-ah
 LIBRARIES_BYTES = 1_800_000_000  # PyTorch's GPU build, compiled kernels, `tiny`; a 64x48 clip peaks at 1.2 to 1.6 GB
 PASSING_BYTES = 25  # per pixel of a clip: what a stage makes and drops while it works
 REFINER_BYTES = 384  # per pixel of one frame: the small MHFU's features, measured at 32 bits
-DEPTH_BYTES = 1_000_000_000  # a batch of 8 through the depth network: `tiny` takes 0.24 GB (measured); larger: estimated
+DEPTH_BYTES = 1_000_000_000  # a batch of 8 through the depth network: `tiny` takes 0.24 GB, larger ones are estimated
 CUDA_BYTES = 700_000_000  # estimated: the CUDA context and compiled kernels, which PyTorch's allocator does not count
 
 

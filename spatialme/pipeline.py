@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -21,9 +22,11 @@ import torch
 from torch import Tensor
 
 from spatialme.depth import DepthEstimator, open_depth
+from spatialme.depth.flicker import FlickerMeter
 from spatialme.device import pick_device
 from spatialme.flow import open_flow
 from spatialme.inpaint import BRANCHES, Branch, propainter_ready
+from spatialme.memory import Reach, host_bytes, limit_gpu_memory, longest_clip
 from spatialme.refine import Refiner, compose
 from spatialme.report import Tally
 from spatialme.settings import ConverterSettings, plan_branches
@@ -32,18 +35,16 @@ from spatialme.stream import fan_out
 from spatialme.types import Clip, DepthClip, FilledView, StereoClip, WarpedClip, mirror
 from spatialme.warp import AutoConvergence, DisparityParams, Warper
 
+LOGGER = logging.getLogger(__name__)
 Array = np.ndarray
 Item = TypeVar("Item")
 
 # A clip's frames together: enough to amortise the calls, few enough for memory, of which every stage holds some clips.
 CLIP_PIXELS = {"cpu": 2 * 1280 * 720, "cuda": 16 * 1280 * 720}
 LONGEST_CLIP = 16
-# Bytes per pixel of what travels, for the bound on memory: native and RGB pixels of a picture, float RGB, one map, a
-# warped clip, a branch's answer, and what a temporal branch keeps of each frame in its window.
-PICTURE_BYTES, FRAME_BYTES, MAP_BYTES, WARPED_BYTES, FILLED_BYTES, WINDOW_BYTES = 6, 12, 4, 33, 13, 25
-ENCODER_BYTES = 150  # per source pixel: some 40 packed frames in x264's look-ahead and threads
-LIBRARIES_BYTES = 1_800_000_000  # PyTorch's GPU build, compiled kernels, `tiny`; a 64x48 clip peaks at 1.2 to 1.6 GB
-SIDE_BY_SIDE = 4  # frames that the depth stage can use at once on a CPU, one per thread
+SIDE_BY_SIDE = 4  # frames that the depth stage can use at once on a CPU, one per thread;
+LARGE_PIXELS = 2560 * 1440  # not above this size, where the depth network is a small part and a frame costs 0.4 GB
+PERIOD_FRAMES = 10  # ProPainter's windows and pieces begin at every so many frames of a shot; other stages have none
 
 
 class Converter:
@@ -65,6 +66,8 @@ class Converter:
         """
         self.settings = settings or ConverterSettings()
         self.device = pick_device(self.settings.device)
+        if self.settings.max_vram is not None:
+            limit_gpu_memory(self.device, self.settings.max_vram * 1e9)
         self.warper = _warper(self.settings)
         licence = self.settings.licence
         self._plan = plan_branches(
@@ -72,7 +75,7 @@ class Converter:
         )
         self.branches: list[Branch] = [BRANCHES[name](self.device, licence) for name in self._plan.names]
         self.flow = open_flow("auto", self.device) if any(b.needs_motion for b in self.branches) else None
-        self.refiner = Refiner.load(None, device=self.device) if self._plan.refined else None
+        self.refiner = Refiner.load(device=self.device, licence=licence) if self._plan.refined else None
         self.depth = depth or open_depth(
             self.settings.depth, device=self.device, input_size=self.settings.depth_size, licence=licence
         )
@@ -83,26 +86,40 @@ class Converter:
         stages = self.depth.lookahead + self.warper.lookahead + (self.flow.lookahead if self.flow else 0)
         return CutDetector.lookahead + stages + max(branch.lookahead for branch in self.branches)
 
+    @property
+    def lookback(self) -> int:
+        """Frames of its shot before a frame that its result may depend on."""
+        stages = self.depth.lookback + self.warper.lookback + (self.flow.lookback if self.flow else 0)
+        return CutDetector.lookback + stages + max(branch.lookback for branch in self.branches)
+
+    def context_start(self, first_index: int, shot_start: int) -> int:
+        """Where to begin a stream of clips so that from `first_index` on it gives what the whole film would give.
+
+        Args:
+            first_index: Number of the first frame that is wanted.
+            shot_start: Number of the first frame of its shot.
+        """
+        earliest = first_index - self.lookback - shot_start
+        return shot_start + max(0, earliest // PERIOD_FRAMES * PERIOD_FRAMES)
+
     def memory_bound_bytes(self, width: int, height: int) -> int:
         """Most memory that a conversion on the CPU takes, whatever the video's length, by count of frames held.
 
         Networks larger than `tiny` (Depth Anything, ProPainter) come on top.
         """
-        length = self.clip_length(width, height)
-        handed_over = 2 * length  # every stage holds a clip it was given and one it makes
-        flow = self.flow.lookahead if self.flow else 0
-        reach = max(branch.lookahead for branch in self.branches)
-        windows = sum(b.lookback + b.lookahead + handed_over for b in self.branches if b.lookahead)
-        per_pixel = (
-            (CutDetector.lookahead + 3 * length) * (PICTURE_BYTES + FRAME_BYTES)
-            + (self.depth.lookahead + handed_over) * (PICTURE_BYTES + FRAME_BYTES + MAP_BYTES)
-            + (self.warper.lookahead + flow + reach + handed_over) * (PICTURE_BYTES + WARPED_BYTES)
-            + windows * WINDOW_BYTES
-            + (len(self.branches) + 3) * handed_over * FILLED_BYTES
-            + ENCODER_BYTES
+        return host_bytes(self._reach, self.clip_length(width, height), width * height)
+
+    @property
+    def _reach(self) -> Reach:
+        return Reach(
+            cuts=CutDetector.lookahead,
+            depth=self.depth.lookahead,
+            warper=self.warper.lookahead,
+            flow=self.flow.lookahead if self.flow else 0,
+            branches=[(branch.lookback, branch.lookahead) for branch in self.branches],
+            eyes=2 if self.settings.eye == "both" else 1,
+            trained_refiner=self.refiner is not None and self.refiner.trained,
         )
-        eyes = 2 if self.settings.eye == "both" else 1
-        return LIBRARIES_BYTES + eyes * per_pixel * width * height
 
     @property
     def written(self) -> str:
@@ -116,8 +133,18 @@ class Converter:
 
     def clip_length(self, width: int, height: int) -> int:
         """Frames per clip at this size."""
-        shortest = min(SIDE_BY_SIDE, torch.get_num_threads()) if self.device.type == "cpu" else 1
-        return max(shortest, min(LONGEST_CLIP, CLIP_PIXELS[self.device.type] // (width * height)))
+        pixels = width * height
+        shortest = 1
+        if self.device.type == "cpu" and pixels <= LARGE_PIXELS:
+            shortest = min(SIDE_BY_SIDE, torch.get_num_threads())
+        length = max(shortest, min(LONGEST_CLIP, CLIP_PIXELS[self.device.type] // pixels))
+        budget = self.settings.max_vram
+        if budget is None or self.device.type != "cuda":
+            return length
+        fitting = longest_clip(self._reach, pixels, length, budget * 1e9)
+        if fitting < length:
+            LOGGER.info("--max-vram %g: %dx%d in clips of %d frames, not %d", budget, width, height, fitting, length)
+        return fitting
 
     def stream(self, frames: Iterable[Array]) -> Iterator[tuple[Array, Array]]:
         """Convert (H, W, 3) RGB arrays, uint8 or uint16 over the whole range; yield (left, right) pairs of such arrays.
@@ -151,6 +178,10 @@ class Converter:
         """
         run = _Run(self, tally or Tally())
         return _entered(self._inference, run.stereo(clips, on_depth))
+
+    def warped(self, clips: Iterable[Clip]) -> Iterator[WarpedClip]:
+        """Yield each clip's right view with its holes open: what a preview looks at."""
+        return _entered(self._inference, self.warper.stream(self.depth.stream(clips)))
 
     @contextlib.contextmanager
     def _inference(self) -> Iterator[None]:
@@ -212,7 +243,10 @@ class _Run:
     def counted(
         self, depth_clips: Iterable[DepthClip], on_depth: Callable[[DepthClip], None] | None
     ) -> Iterator[DepthClip]:
+        flicker = self.tally.depth_flicker = self.tally.depth_flicker or FlickerMeter()
+        flicker.restart()
         for depth_clip in depth_clips:
+            flicker.feed(depth_clip)
             self.tally.frames += len(depth_clip)
             self.tally.shots += depth_clip.clip.starts_shot
             if on_depth:

@@ -16,6 +16,8 @@ import psutil
 if TYPE_CHECKING:  # `spatialme convert --help` looks up the report's type, and shall not wait for torch
     from torch import Tensor
 
+    from spatialme.depth.flicker import FlickerMeter
+
 Item = TypeVar("Item")
 
 
@@ -60,6 +62,15 @@ class StageClock:
                 self.seconds[name] = self.seconds.get(name, 0.0) + own
 
 
+@dataclass(frozen=True)
+class TallyParts:
+    """A tally's numbers, fit to be sent."""
+
+    seconds: dict[str, float]  # per stage
+    hole_sum: float
+    views: int
+
+
 @dataclass
 class Tally:
     """What has passed through a conversion so far."""
@@ -67,6 +78,7 @@ class Tally:
     clock: StageClock = field(default_factory=StageClock)
     frames: int = 0
     shots: int = 0
+    depth_flicker: FlickerMeter | None = None  # of the first stream on
     _hole_sum: Tensor | float = 0.0  # stays on the device: reading it would make the host wait for the GPU
     _views: int = 0
 
@@ -74,6 +86,17 @@ class Tally:
         """Take note of a synthesised clip's hole mask, (T, 1, H, W)."""
         self._hole_sum = self._hole_sum + hole.float().mean(dim=(1, 2, 3)).sum()
         self._views += len(hole)
+
+    def parts(self) -> TallyParts:
+        """What another process needs to add this to its own count."""
+        return TallyParts(dict(self.clock.seconds), float(self._hole_sum), self._views)
+
+    def add(self, parts: TallyParts) -> None:
+        """Add what another process has counted."""
+        for name, seconds in parts.seconds.items():
+            self.clock.seconds[name] = self.clock.seconds.get(name, 0.0) + seconds
+        self._hole_sum = self._hole_sum + parts.hole_sum
+        self._views += parts.views
 
     @property
     def hole_share(self) -> float:
@@ -96,24 +119,39 @@ class ConversionReport:
     peak_gpu_memory_mb: float | None
     depth: str  # the depth estimator's name
     written: str  # what the synthesised eye shows: a branch's name, or how the branches were fused
+    segments: int = 0  # that a video consists of
+    segments_reused: int = 0  # of an earlier run that was broken off,
+    frames_reused: int = 0  # and their frames
+    already_done: bool = False  # by the same command, before
+    depth_flicker_percent: float | None = None  # of the depth's range, where nothing moves; None if all did
     notes: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """The report as lines for a terminal."""
         names = ", ".join(str(path) for path in self.outputs)
+        if self.already_done:
+            return [f"{names}: done already by the same command ({self.frames} frames); --overwrite makes it again"]
         shots = f"{self.shots} shot" + ("s" if self.shots != 1 else "")
         frames = f"{self.frames} frame" + ("s" if self.frames != 1 else "")
-        rate = self.frames / self.wall_seconds if self.wall_seconds > 0 else 0.0
+        rate = (self.frames - self.frames_reused) / self.wall_seconds if self.wall_seconds > 0 else 0.0
         memory = f"peak memory {self.peak_memory_mb:.0f} MB of at most {self.memory_bound_mb:.0f}"
         if self.peak_gpu_memory_mb is not None:
             memory += f", GPU {self.peak_gpu_memory_mb:.0f} MB"
         stages = sorted(self.stage_seconds.items(), key=lambda pair: -pair[1])
+        reused = f"{self.segments_reused} of {self.segments} segments are from an earlier run"
+        holes = f"holes {100 * self.hole_share:.2f} % of the picture"
         return [
             f"{names}: {frames} in {shots}, {self.wall_seconds:.1f} s ({rate:.2f} fps), {memory}",
-            f"  depth {self.depth}; {self.written}; holes {100 * self.hole_share:.2f} % of the picture",
+            *([f"  {reused}; what follows is about the others"] if self.segments_reused else []),
+            f"  depth {self.depth}{self._flicker()}; {self.written}; {holes}",
             "  seconds per stage (stages overlap): " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in stages),
             *(f"  note: {note}" for note in self.notes),
         ]
+
+    def _flicker(self) -> str:
+        if self.depth_flicker_percent is None:
+            return ""
+        return f", flicker {self.depth_flicker_percent:.2f} % of its range where nothing moves"
 
 
 def peak_memory_mb() -> float:

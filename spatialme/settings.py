@@ -36,6 +36,11 @@ class ConverterSettings:
     refine: RefineMode = "holes"
     licence: Licence = "any"  # commercial refuses weights that forbid commercial use
     device: str = "auto"
+    max_vram: float | None = None  # GB of GPU memory; None: all there is
+
+    def __post_init__(self) -> None:
+        if self.max_vram is not None and not self.max_vram > 0:
+            raise OptionError(f"--max-vram {self.max_vram:g} is not an amount of memory; give gigabytes, such as 6")
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,24 @@ def test_tiny_sees_a_person_before_a_wall_as_nearer():
     assert raw[..., 100:, :].mean() > raw[..., :60, :].mean()
 
 
+@pytest.mark.parametrize("name", ["tiny", "tiny-clean"])
+def test_the_packaged_networks_are_small_and_see_the_same_way(name: str):
+    assert weights.WEIGHTS[name].megabytes <= 8
+    assert weights.verify(name)[0].startswith(f"{name}: as published")
+    sky_over_field = torch.cat((torch.full((1, 3, 96, 256), 0.8), 0.3 + 0.2 * random(1, 3, 96, 256)), 2)
+    raw = open_depth(name).network(sky_over_field)  # type: ignore[attr-defined]
+    assert raw[..., -16:, :].mean() > raw[..., :16, :].mean()
+
+
+def test_one_of_our_own_files_takes_the_place_of_the_packaged(tmp_path: Path):
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes(weights.PACKAGED.joinpath("depth_tiny.safetensors").read_bytes())
+    mine, packaged = (open_depth(name, input_size=64) for name in (str(file), "tiny"))
+    assert mine.name == "mine.safetensors"
+    frames = random(1, 3, 64, 96)
+    assert torch.equal(mine.network(frames), packaged.network(frames))  # type: ignore[attr-defined]
+
+
 def test_tiny_answers_at_half_its_input_for_any_size():
     net = tiny.TinyNetwork(device=CPU, short_side=64)
     assert net(random(1, 3, 90, 160)).shape == (1, 1, 32, 64)
@@ -334,8 +352,9 @@ def test_non_commercial_networks_ask_first():
         open_depth("depth-anything-v2-large")
     with pytest.raises(WeightsError, match="may not be used commercially"):
         open_depth("depth-anything-v2-large", licence="commercial")
-    with pytest.raises(WeightsError, match=r"tiny may not be used commercially .*KITTI"):
-        open_depth("auto", licence="commercial")
+    assert not weights.WEIGHTS["tiny"].commercial
+    for name in ("auto", "tiny", "tiny-clean"):
+        assert open_depth(name, licence="commercial").name == "tiny-clean"
 
 
 def test_a_depth_video_is_an_estimator(tmp_path: Path):
@@ -354,7 +373,7 @@ def test_a_depth_video_is_an_estimator(tmp_path: Path):
 
 
 def test_unknown_names_and_sizes_are_refused():
-    with pytest.raises(OptionError, match=r"'midas' is not known; use auto, tiny, depth-anything-v2-small"):
+    with pytest.raises(OptionError, match=r"'midas' is not known; use auto, tiny, dino, depth-anything-v2-small"):
         open_depth("midas")
     with pytest.raises(OptionError, match="input size 7 is out of range"):
         open_depth("tiny", input_size=7)

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from torch import nn
 
 from spatialme import weights
+from spatialme.depth.names import is_array
 from spatialme.errors import InputError, OptionError, WeightsError
 from spatialme.types import Clip, DepthClip
 
@@ -19,8 +21,10 @@ HUB_IDS = {
     "depth-anything-v2-large": "depth-anything/Depth-Anything-V2-Large-hf",
 }
 BEST_FREE = "depth-anything-v2-small"  # what `auto` wants: the best under a free licence
+CLEAN_TINY = "tiny-clean"  # trained only on what allows commercial use
+DINO_FILE = "dino.safetensors"  # in the weights folder
 VIDEO_SUFFIXES = {".mkv", ".mp4", ".mov", ".avi", ".webm", ".m4v"}
-CHECKPOINT_SUFFIXES = {".pth", ".pt"}
+CHECKPOINT_SUFFIXES = {".pth", ".pt"}  # of the authors' own files
 AUTO_TIMEOUT_SECONDS = 4.0  # `auto` does not keep an offline user waiting
 
 
@@ -47,16 +51,18 @@ def open_depth(
     """Find a depth estimator.
 
     Args:
-        name_or_path: ``auto`` (Depth Anything V2 Small if it is here or can be downloaded, else ``tiny``), ``tiny``,
-            ``depth-anything-v2-small``, ``-base`` or ``-large``, a depth video, Depth Anything V2's own ``.pth``, or a
-            folder or hub id (``owner/name``) of transformers.
+        name_or_path: ``auto`` (Depth Anything V2 Small if it is here or can be downloaded, else ``tiny``), ``tiny``
+            (``tiny-clean``: trained only on what allows commercial use; taken where ``tiny`` is refused),
+            ``dino`` (the teacher of ``tiny``, where its file is here), ``depth-anything-v2-small``, ``-base`` or
+            ``-large``, a depth video, an array of depth maps (``.npz``, ``.npy``; larger = nearer, or ``:distance``
+            behind it), Depth Anything V2's own ``.pth``, or a folder or hub id (``owner/name``) of transformers.
         device: Where the network runs.
         input_size: Short side of what the network sees, in pixels; None = as published.
         licence: ``commercial`` refuses weights that forbid commercial use.
 
     Raises:
         OptionError: No such name, or a nonsense size.
-        InputError: A depth video that cannot be read.
+        InputError: A depth video or array that cannot be read.
         WeightsError: Weights that are not here, not allowed, or damaged.
     """
     if input_size is not None and not 64 <= input_size <= 4096:
@@ -65,19 +71,23 @@ def open_depth(
     path = Path(name_or_path).expanduser()
     if name_or_path == "auto":
         return _open_auto(device, input_size, licence)
-    if name_or_path == "tiny":
-        return _open_tiny(device, input_size, licence)
+    if name_or_path in ("tiny", CLEAN_TINY):
+        return _open_tiny(name_or_path, device, input_size, licence)
+    if name_or_path == "dino":
+        return _open_own(_find_dino(licence), device, input_size)
+    if path.suffix.lower() == ".safetensors":
+        return _open_own(path, device, input_size)
     if name_or_path in HUB_IDS:
         _check_licence(name_or_path, licence)
         source = _locate(name_or_path, weights.TIMEOUT_SECONDS)
         return _open_anything(source, name_or_path, device, input_size)
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        return _open_video(path, input_size)
+    if path.suffix.lower() in VIDEO_SUFFIXES or is_array(name_or_path):
+        return _open_file(name_or_path, input_size)
     if path.suffix.lower() in CHECKPOINT_SUFFIXES or path.is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", name_or_path):
         return _open_anything(path if path.exists() else name_or_path, path.name, device, input_size)
     raise OptionError(
-        f"depth {name_or_path!r} is not known; use auto, tiny, {', '.join(HUB_IDS)}, a depth video, a .pth, or a "
-        "transformers folder"
+        f"depth {name_or_path!r} is not known; use auto, tiny, dino, {', '.join(HUB_IDS)}, a depth video, a .npz or "
+        ".npy of depth maps, a .pth, or a transformers folder"
     )
 
 
@@ -86,7 +96,7 @@ def _open_auto(device: torch.device, input_size: int | None, licence: weights.Li
     try:
         source = _locate(BEST_FREE, AUTO_TIMEOUT_SECONDS)
     except WeightsError:
-        estimator = _open_tiny(device, input_size, licence)
+        estimator = _open_tiny("tiny", device, input_size, licence)
         estimator.notices.append(
             f"depth by the small packaged network, as {BEST_FREE} is neither here nor reachable: softer edges, and "
             f"walls and crowds may be wrong; run `spatialme weights fetch {BEST_FREE}` for the better one"
@@ -95,12 +105,56 @@ def _open_auto(device: torch.device, input_size: int | None, licence: weights.Li
     return _open_anything(source, BEST_FREE, device, input_size)
 
 
-def _open_tiny(device: torch.device, input_size: int | None, licence: weights.Licence) -> DepthEstimator:
-    from spatialme.depth.network import NetworkDepth
-    from spatialme.depth.tiny import TinyNetwork
+def _find_dino(licence: weights.Licence) -> Path:
+    if licence == "commercial":
+        raise WeightsError(
+            "dino may not be used commercially unless it was trained on nothing else; if so, give its file's path"
+        )
+    path = weights.cache_dir() / DINO_FILE
+    if not path.is_file():
+        raise WeightsError(
+            f"dino's weights are not here; make them as docs/depth.md says and put {DINO_FILE} into {path.parent}, or "
+            "use --depth tiny"
+        )
+    return path
 
-    _check_licence("tiny", licence)
-    return NetworkDepth(TinyNetwork(device=device, short_side=input_size))
+
+def _open_own(path: Path, device: torch.device, input_size: int | None) -> DepthEstimator:
+    """A file of `spatialme weights export`: `tiny` trained anew, or `dino`."""
+    from spatialme.depth.dino import DinoNetwork, load_dino
+    from spatialme.depth.network import NetworkDepth
+    from spatialme.depth.tiny import TinyNetwork, is_tiny, load_file
+
+    if is_tiny(path):
+        return NetworkDepth(TinyNetwork(device=device, short_side=input_size, model=load_file(path), name=path.name))
+    notices = [f"{path.name} on a CPU is several times slower than --depth tiny"] if device.type == "cpu" else []
+    return NetworkDepth(DinoNetwork(load_dino(path), device=device, short_side=input_size), notices)
+
+
+def find_anything(name_or_path: str) -> nn.Module:
+    """Depth Anything V2's bare network: a name of `HUB_IDS`, a .pth, a transformers folder or a hub id.
+
+    Raises:
+        WeightsError: Weights that are not here or damaged.
+    """
+    from spatialme.depth import anything
+
+    if name_or_path in HUB_IDS:
+        return anything.load(_locate(name_or_path, weights.TIMEOUT_SECONDS))
+    return anything.load(Path(name_or_path).expanduser() if Path(name_or_path).expanduser().exists() else name_or_path)
+
+
+def _open_tiny(name: str, device: torch.device, input_size: int | None, licence: weights.Licence) -> DepthEstimator:
+    """The packaged network; under a commercial licence the weights that were trained on nothing that forbids it."""
+    from spatialme.depth.network import NetworkDepth
+    from spatialme.depth.tiny import TinyNetwork, load_file
+
+    if not weights.allowed(name, licence):
+        name = CLEAN_TINY
+    path = weights.find(name)
+    if path is None:
+        raise WeightsError(f"{weights.WEIGHTS[name].file_name} is missing from the package; install it again")
+    return NetworkDepth(TinyNetwork(device=device, short_side=input_size, model=load_file(path), name=name))
 
 
 def _locate(name: str, timeout_seconds: float) -> str | Path:
@@ -115,13 +169,7 @@ def _open_anything(source: str | Path, name: str, device: torch.device, input_si
     from spatialme.depth import anything
     from spatialme.depth.network import NetworkDepth
 
-    path = Path(source)
-    if path.suffix.lower() in CHECKPOINT_SUFFIXES:
-        if not path.is_file():
-            raise WeightsError(f"{source} does not exist; give the path of a depth_anything_v2_vit*.pth")
-        model = anything.load_official(path)
-    else:
-        model = anything.load_pretrained(source)
+    model = anything.load(source)
     network = anything.AnythingNetwork(model, name=name, device=device, short_side=input_size)
     notices = []
     if device.type == "cpu":
@@ -131,15 +179,21 @@ def _open_anything(source: str | Path, name: str, device: torch.device, input_si
     return NetworkDepth(network, notices)
 
 
-def _open_video(path: Path, input_size: int | None) -> DepthEstimator:
-    from spatialme.depth.sidecar import DepthVideo
+def _open_file(name_or_path: str, input_size: int | None) -> DepthEstimator:
+    from spatialme.depth.arrays import DepthArray
+    from spatialme.depth.sidecar import DepthFile, DepthVideo
 
-    if not path.is_file():
+    path = Path(name_or_path).expanduser()
+    file: DepthFile
+    if is_array(name_or_path):
+        file = DepthArray(name_or_path)
+    elif path.is_file():
+        file = DepthVideo(path)
+    else:
         raise InputError(f"depth video {path} does not exist; give a file made by --save-depth")
-    video = DepthVideo(path)
     if input_size is not None:
-        video.notices.append(f"the depth input size {input_size} does nothing with a depth video")
-    return video
+        file.notices.append(f"the depth input size {input_size} does nothing with a {file.what}")
+    return file
 
 
 def _check_licence(name: str, licence: weights.Licence) -> None:

@@ -61,6 +61,20 @@ class AnythingNetwork:
         return self._model(pixel_values=images).predicted_depth.unsqueeze(1).float()
 
 
+def load(source: str | Path) -> nn.Module:
+    """The network of the authors' ``.pth``, a transformers folder, or a hub id.
+
+    Raises:
+        WeightsError: It is not here, or holds something else.
+    """
+    path = Path(source)
+    if path.suffix.lower() not in (".pth", ".pt"):
+        return load_pretrained(source)
+    if not path.is_file():
+        raise WeightsError(f"{source} does not exist; give the path of a depth_anything_v2_vit*.pth")
+    return load_official(path)
+
+
 def load_official(path: Path) -> nn.Module:
     """Build the network that fits the authors' checkpoint, and load it.
 

@@ -124,29 +124,23 @@ class DepthVideoWriter:
             raise OutputError(f"depth video {self.path} cannot be written: {error.strerror}") from None
 
 
-class DepthVideo:
-    """Nearness from a depth video, matched to the source by frame number; a `DepthEstimator`.
-
-    Reads gray of 8 to 16 bits, or any colour video, whose luma counts; white is nearest.
-    """
+class DepthFile:
+    """Nearness from a file, matched to the source by frame number; a `DepthEstimator`."""
 
     lookback = 0
     lookahead = 0
+    what = "depth file"  # for messages
 
-    def __init__(self, path: str | Path):
-        """Open the file and read its tags.
+    def __init__(self, path: Path, name: str, size: tuple[int, int], frame_count: int | None):
+        """Take down what an opened file says of itself.
 
-        Raises:
-            InputError: There is no readable video.
+        Args:
+            path: Where it is.
+            name: For the report.
+            size: (height, width) of its maps.
+            frame_count: How many there are, None where the file does not tell.
         """
-        self.path = Path(path)
-        with self._open() as container:
-            stream = container.streams.video[0]
-            tags = {name.upper(): value for name, value in container.metadata.items()}
-            self.size = (stream.height, stream.width)
-            count = tags.get(FRAMES_TAG, "")
-            self.frame_count: int | None = int(count) if count.isdigit() else (stream.frames or None)
-        self.name = f"{self.path.name} ({tags[MODEL_TAG]})" if MODEL_TAG in tags else self.path.name
+        self.path, self.name, self.size, self.frame_count = path, name, size, frame_count
         self.notices: list[str] = []
 
     def check_length(self, estimated_frames: int) -> None:
@@ -161,8 +155,8 @@ class DepthVideo:
             return
         if abs(self.frame_count - estimated_frames) > max(2, HEADER_ERROR * estimated_frames):
             raise InputError(
-                f"depth video {self.path} has {self.frame_count} frames, its source about {estimated_frames}; give the "
-                "depth video made from this source and the same --start and --end"
+                f"{self.what} {self.path} has {self.frame_count} frames, its source about {estimated_frames}; give the "
+                "one made from this source and the same --start and --end"
             )
 
     def stream(self, clips: Iterable[Clip]) -> Iterator[DepthClip]:
@@ -183,8 +177,8 @@ class DepthVideo:
                 yield DepthClip(clip, self._fitted(np.stack(chosen), clip.frames))
             if next(planes, None) is not None:
                 raise InputError(
-                    f"depth video {self.path} has more frames than its source, which has {position}; give the depth "
-                    "video made from this source and the same --start and --end"
+                    f"{self.what} {self.path} has more frames than its source, which has {position}; give the "
+                    "one made from this source and the same --start and --end"
                 )
         finally:
             planes.close()
@@ -193,10 +187,46 @@ class DepthVideo:
         plane = next(planes, None)
         if plane is None:
             raise InputError(
-                f"depth video {self.path} has {position} frames, its source has more; give the depth video made from "
+                f"{self.what} {self.path} has {position} frames, its source has more; give the one made from "
                 "this source and the same --start and --end"
             )
         return plane
+
+    def _planes(self) -> Generator[np.ndarray, None, None]:
+        """The (h, w) maps in order."""
+        raise NotImplementedError
+
+    def _fitted(self, values: np.ndarray, frames: Tensor) -> Tensor:
+        """(T, h, w) maps -> (T, 1, H, W) nearness at the frames' size, on their device."""
+        raise NotImplementedError
+
+    def _say_scaled(self, frames: Tensor) -> None:
+        height, width = frames.shape[-2:]
+        notice = f"{self.what} {self.path} is {self.size[1]}x{self.size[0]}, scaled to {width}x{height}"
+        if notice not in self.notices:
+            self.notices.append(notice)
+
+
+class DepthVideo(DepthFile):
+    """Reads gray of 8 to 16 bits, or any colour video, whose luma counts; white is nearest."""
+
+    what = "depth video"
+
+    def __init__(self, path: str | Path):
+        """Open the file and read its tags.
+
+        Raises:
+            InputError: There is no readable video.
+        """
+        self.path = Path(path)
+        with self._open() as container:
+            stream = container.streams.video[0]
+            tags = {name.upper(): value for name, value in container.metadata.items()}
+            size = (stream.height, stream.width)
+            count = tags.get(FRAMES_TAG, "")
+            frame_count = int(count) if count.isdigit() else (stream.frames or None)
+        name = f"{self.path.name} ({tags[MODEL_TAG]})" if MODEL_TAG in tags else self.path.name
+        super().__init__(self.path, name, size, frame_count)
 
     def _fitted(self, values: np.ndarray, frames: Tensor) -> Tensor:
         """(T, h, w) numbers of 0..65535 -> (T, 1, H, W) nearness at the frames' size, on their device."""
@@ -204,9 +234,7 @@ class DepthVideo:
         height, width = frames.shape[-2:]
         if tuple(nearness.shape[-2:]) == (height, width):
             return nearness
-        notice = f"depth video {self.path} is {self.size[1]}x{self.size[0]}, scaled to {width}x{height}"
-        if notice not in self.notices:
-            self.notices.append(notice)
+        self._say_scaled(frames)
         return F.interpolate(nearness, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
 
     def _open(self) -> Any:

@@ -173,8 +173,8 @@ def _relate_pairs(frames: Tensor, frames_before: Tensor, depth: Tensor, depth_be
     """Gain (N,), shift (N,), flow to the frame before and from it (N, 2, fh, fw), of N pairs of frames."""
     size = _flow_size(frames.shape[-2:])
     grey, grey_before = (_resize(images.mean(dim=1, keepdim=True), size) for images in (frames, frames_before))
-    to_previous = motion.flow(grey, grey_before)
-    from_previous = motion.flow(grey_before, grey)
+    # both directions in one batch: on grids this small a call costs more than its pixels
+    to_previous, from_previous = motion.flow(torch.cat((grey, grey_before)), torch.cat((grey_before, grey))).chunk(2)
     full = motion.resize_flow(to_previous, frames.shape[-2:])
     depth_there, colours = motion.sample(torch.cat((depth_before, frames_before), dim=1), full).split((1, 3), dim=1)
     trust = _agreement(_mean_difference(colours, frames), COLOUR_TOLERANCE) * motion.inside(full)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from spatialme.errors import WeightsError
 from spatialme.refine import Refiner
 from spatialme.refine.mhfu import MHFU, MHFUSize
+from spatialme.training.depth_export import export_depth
 
 CHECKPOINT_KEY = "spatialme"  # what a checkpoint says about itself, in plain types
 REPORT_KEY = "spatialme_training"  # metadata of the written file: steps and validation figures, as JSON
@@ -22,7 +23,7 @@ PREFIX = "average."
 
 
 def export_weights(checkpoint: Path, output: Path) -> str:
-    """Write the averaged refiner in half precision, with its size, steps and validation figures in the metadata.
+    """Write the averaged refiner, or the depth network, in half precision, with steps and figures in the metadata.
 
     Returns:
         A line that says what was written.
@@ -32,6 +33,8 @@ def export_weights(checkpoint: Path, output: Path) -> str:
     """
     content = _read(checkpoint)
     about = content[CHECKPOINT_KEY]
+    if "depth" in about:
+        return export_depth(content, about, output)
     network = MHFU(MHFUSize(tuple(about["channels"]), about["hole_input"]))
     state = {
         name.removeprefix(PREFIX): value for name, value in content["state_dict"].items() if name.startswith(PREFIX)
@@ -50,7 +53,9 @@ def _read(checkpoint: Path) -> dict[str, Any]:
             f"{checkpoint} cannot be read as a checkpoint ({type(error).__name__}); give a .ckpt of spatialme fit"
         ) from None
     if not isinstance(content, dict) or CHECKPOINT_KEY not in content:
-        raise WeightsError(f"{checkpoint} is no checkpoint of a refiner; give a .ckpt of spatialme fit")
+        raise WeightsError(
+            f"{checkpoint} is no checkpoint of a refiner or a depth network; give a .ckpt of spatialme fit"
+        )
     return content
 
 
