@@ -50,7 +50,7 @@ def test_generator_wants_high_scores():
 
 def test_default_weights_are_the_papers():
     papers = {"hole": 10.0, "content": 10.0, "perceptual": 2.0, "adversarial": 0.1}
-    assert vars(LossWeights()) == {**papers, "generated": 0.0}
+    assert vars(LossWeights()) == {**papers, "generated": 0.0, "relative": False}
 
 
 def test_negative_weight_is_refused():

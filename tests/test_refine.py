@@ -192,7 +192,7 @@ def test_bad_sizes_are_named():
 
 def test_untrained_refiner_says_so_and_equals_its_network():
     branches, hole = views()
-    refiner = Refiner.load(None)
+    refiner = Refiner.untrained()
     assert not refiner.trained
     everywhere = refiner(warped_clip(hole), *branches, mode="everywhere")
     torch.testing.assert_close(everywhere, refiner.network(*branches, hole).fused, atol=FLOAT32, rtol=0)
@@ -210,7 +210,7 @@ def test_saved_refiner_loads_with_its_size_and_weights(tmp_path):
     expected = network(*branches, hole).fused
     actual = refiner(warped_clip(hole), *branches, mode="everywhere")
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)  # convolutions of another memory layout
-    assert Refiner.load(None, size="base").network.size == SIZES["base"]
+    assert Refiner.untrained("base").network.size == SIZES["base"]
 
 
 def test_refined_holes_do_not_depend_on_the_cut_into_clips():

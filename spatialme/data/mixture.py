@@ -69,7 +69,13 @@ class NumberedSamples(Sampler[int]):
 
 
 def open_sources(
-    manifests: Sequence[Path], split: Split, crop: int, *, names: Sequence[str], commercial_only: bool
+    manifests: Sequence[Path],
+    split: Split,
+    crop: int,
+    *,
+    names: Sequence[str],
+    commercial_only: bool,
+    disturbance: float = 0.0,
 ) -> dict[str, Source]:
     """Open what a run names.
 
@@ -79,6 +85,7 @@ def open_sources(
         crop: Side of the samples in px.
         names: Of the sources that are wanted: ``synthetic``, or as the manifests call them.
         commercial_only: Leave out clips whose licence forbids commercial weights.
+        disturbance: Share of the synthetic and mono samples whose disparity has errors.
 
     Returns:
         The sources by name. In other splits than ``train``, a source without clips is left out.
@@ -96,17 +103,17 @@ def open_sources(
     for name in names:
         chosen = [clip for clip in clips if clip.source == name]
         if name == SYNTHETIC:
-            sources[name] = Scenes(crop)
+            sources[name] = Scenes(crop, disturbance)
         elif chosen:
-            sources[name] = _open(name, chosen, crop)
+            sources[name] = _open(name, chosen, crop, disturbance)
         elif split == "train":
             known = ", ".join(sorted({clip.source for clip in clips} | {SYNTHETIC}))
             raise OptionError(f"source {name!r} has no clips to train on; the sources are {known}")
     return sources
 
 
-def _open(name: str, clips: list[CachedClip], crop: int) -> Source:
+def _open(name: str, clips: list[CachedClip], crop: int, disturbance: float) -> Source:
     kinds = {clip.kind for clip in clips}
     if len(kinds) > 1:
         raise OptionError(f"source {name!r} has both stereo and mono clips; give them two names")
-    return StereoClips(clips, crop) if kinds == {"stereo"} else MonoClips(clips, crop)
+    return StereoClips(clips, crop) if kinds == {"stereo"} else MonoClips(clips, crop, disturbance)

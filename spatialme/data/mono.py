@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spatialme.data.clip_files import read_frame
+from spatialme.data.disturb import disturb_disparity
 from spatialme.data.manifest import CachedClip
 from spatialme.data.sample import Budget, Pair, Sample, build_sample, draw_budget
 from spatialme.errors import OptionError
@@ -35,12 +36,13 @@ PLACES = 4  # of which the one with the most depth steps is taken: most of a ran
 class MonoClips:
     """Samples from cached 2D frames and their nearness."""
 
-    def __init__(self, clips: Sequence[CachedClip], crop: int):
+    def __init__(self, clips: Sequence[CachedClip], crop: int, disturbance: float = 0.0):
         """Check that every clip is large enough.
 
         Args:
             clips: Of kind ``mono``.
             crop: Side of the samples in px.
+            disturbance: Share of the samples whose disparity has errors on the way back.
 
         Raises:
             OptionError: A clip is smaller than the crop needs.
@@ -52,7 +54,7 @@ class MonoClips:
                     "each side as frames are halved; use a smaller crop or leave the clip out"
                 )
         self.clips = clips
-        self.crop = crop
+        self.crop, self.disturbance = crop, disturbance
 
     def sample(self, random: np.random.Generator) -> Sample:
         """Draw a frame, a place in it and a depth budget; half of the samples are mirrored, frame and all."""
@@ -69,7 +71,10 @@ class MonoClips:
         kept = start - first
         if random.random() < 0.5:
             frame, nearness, kept = mirror(frame), mirror(nearness), last - start - self.crop
-        return build_sample(round_trip(frame, nearness, budget), budget, kept, self.crop)
+        pair = round_trip(frame, nearness, budget)
+        if random.random() < self.disturbance:
+            pair = pair._replace(disparity=disturb_disparity(pair.disparity, random))
+        return build_sample(pair, budget, kept, self.crop)
 
     def _place(self, nearness: Tensor, random: np.random.Generator) -> tuple[int, int]:
         """First row in the frame, first column in the reduced one, of the liveliest of a few random places."""

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spatialme.data.disturb import disturb_disparity
 from spatialme.data.sample import Budget, Pair, Sample, build_sample, draw_budget
 from spatialme.data.textures import draw_outline, draw_texture
 
@@ -28,15 +29,17 @@ LARGEST_SLANT = 0.3  # rise of nearness over the whole width or height
 class Scenes:
     """An endless source of layered scenes."""
 
-    def __init__(self, crop: int):
-        """Set the side of the samples in px."""
-        self.crop = crop
+    def __init__(self, crop: int, disturbance: float = 0.0):
+        """Set the side of the samples in px, and the share of them whose disparity has errors."""
+        self.crop, self.disturbance = crop, disturbance
 
     def sample(self, random: np.random.Generator) -> Sample:
         """Draw one scene. Its frame ends somewhere between the crop and a margin away, on each side."""
         budget = draw_budget(random, self.crop)
         before, after = random.integers(0, budget.margin_px + 1, 2)
         pair = draw_scene(random, budget, height=self.crop, width=self.crop + int(before + after))
+        if random.random() < self.disturbance:
+            pair = pair._replace(disparity=disturb_disparity(pair.disparity, random))
         return build_sample(pair, budget, int(before), self.crop)
 
 

@@ -16,12 +16,15 @@ from torch import Tensor
 from spatialme.errors import OptionError, WeightsError
 from spatialme.refine.compose import compose
 from spatialme.refine.mhfu import MHFU, SIZES, MHFUSize, initial_blend
+from spatialme.refine.regions import hole_regions
 from spatialme.settings import RefineMode
 from spatialme.types import WarpedClip
+from spatialme.weights import WEIGHTS, Licence, allowed, find
 
 __all__ = ["Refiner", "compose"]
 
 METADATA_KEY = "spatialme_mhfu"
+DEFAULTS: dict[str, str] = {}  # size -> packaged weights, which may be used commercially
 
 
 class Refiner:
@@ -35,24 +38,40 @@ class Refiner:
         self.trained = trained
 
     @classmethod
+    def untrained(cls, size: str = "small", *, device: torch.device | str = "cpu") -> Refiner:
+        """The refiner before training, which is its initial blend: a quarter poly and expansion each, half dl."""
+        return cls(MHFU(SIZES[size]), trained=False, device=device)
+
+    @classmethod
     def load(
-        cls, path: str | Path | None = None, *, size: str | None = None, device: torch.device | str = "cpu"
+        cls,
+        path: str | Path | None = None,
+        *,
+        size: str | None = None,
+        device: torch.device | str = "cpu",
+        licence: Licence = "any",
     ) -> Refiner:
-        """Read weights written by `save`; without a path, the untrained refiner, which is its initial blend.
+        """Read weights: the packaged ones, or a file written by `save`.
 
         Args:
-            path: A safetensors file; its metadata say which size it holds.
-            size: A name of `SIZES`. Without a path the size to make (small when None); with one, the size it must be.
+            path: A safetensors file, whose metadata say which size it holds, or a name of `spatialme weights list`;
+                None: the packaged weights of the size, or the untrained refiner where there are none.
+            size: A name of `SIZES`. Without a path the size to load (small when None); with one, the size it must be.
             device: Where the network runs.
+            licence: What named weights must allow.
 
         Raises:
             OptionError: Unknown size.
-            WeightsError: The file is missing, damaged, no refiner, or of another size.
+            WeightsError: The file is missing, damaged, no refiner, or of another size; or its licence does not allow.
         """
         if size is not None and size not in SIZES:
             raise OptionError(f"refiner size {size!r} is not known; use {' or '.join(SIZES)}")
         if path is None:
-            return cls(MHFU(SIZES[size or "small"]), trained=False, device=device)
+            path = DEFAULTS.get(size or "small")
+        if path is None:
+            return cls.untrained(size or "small", device=device)
+        if str(path) in WEIGHTS:
+            path = _named(str(path), licence)
         network = _read(Path(path))
         if size is not None and network.size != SIZES[size]:
             raise WeightsError(f"{path} holds a refiner of {network.size}, expected {size!r}; leave the size out")
@@ -88,14 +107,41 @@ class Refiner:
         Returns:
             (T, 3, H, W), the finished right view.
         """
-        # untrained, the blend is what the network would return, without running it
-        fused = self._fuse(warped.hole, poly, expansion, dl) if self.trained else initial_blend(poly, expansion, dl)
+        if not self.trained:  # the blend is what the network would return, without running it
+            fused = initial_blend(poly, expansion, dl)
+        else:
+            # finding the holes' regions would make the host wait for a GPU, which has time for whole frames
+            whole = mode == "everywhere" or warped.hole.device.type != "cpu"
+            run = self._fuse_whole if whole else self._fuse_holes
+            # frame by frame: bounds the memory, and a convolution's last bits may depend on the size of its batch
+            views = (view.split(1) for view in (poly, expansion, dl, warped.hole))
+            fused = torch.cat([run(*frame) for frame in zip(*views)])
         return compose(warped.view, warped.hole, fused, mode=mode, border_px=border_px)
 
-    def _fuse(self, hole: Tensor, poly: Tensor, expansion: Tensor, dl: Tensor) -> Tensor:
-        """Frame by frame: bounds the memory, and a convolution's last bits may depend on the size of its batch."""
-        branches = [view.split(1) for view in (poly, expansion, dl)]
-        return torch.cat([self.network(*views).fused for views in zip(*branches, hole.split(1))])
+    def _fuse_whole(self, poly: Tensor, expansion: Tensor, dl: Tensor, hole: Tensor) -> Tensor:
+        return self.network(poly, expansion, dl, hole).fused
+
+    def _fuse_holes(self, poly: Tensor, expansion: Tensor, dl: Tensor, hole: Tensor) -> Tensor:
+        """`_fuse_whole` inside one frame's holes; outside them as `poly`, for nobody looks there."""
+        size = self.network.size
+        fused = poly.clone()
+        for inner, outer in hole_regions(hole[0, 0].numpy(), reach_px=size.reach_px, step_px=size.step_px):
+            rows, columns = outer.slices
+            part = self._fuse_whole(*(view[..., rows, columns] for view in (poly, expansion, dl, hole)))
+            wanted_rows, wanted_columns = inner.within(outer)
+            rows, columns = inner.slices
+            fused[..., rows, columns] = part[..., wanted_rows, wanted_columns]
+        return fused
+
+
+def _named(name: str, licence: Licence) -> Path:
+    if not allowed(name, licence):
+        instead = " or ".join(DEFAULTS.values()) or "a file of your own"
+        raise WeightsError(f"the refiner {name} forbids commercial use ({WEIGHTS[name].licence}); use {instead}")
+    path = find(name)
+    if path is None:
+        raise WeightsError(f"the refiner {name} is not here; run `spatialme weights fetch {name}`")
+    return path
 
 
 def _read(path: Path) -> MHFU:

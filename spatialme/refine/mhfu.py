@@ -29,6 +29,7 @@ INITIAL_M1 = 0.5  # share of poly against expansion
 INITIAL_M2 = 0.5  # share of these two against dl
 INITIAL_M3 = 0.9975  # share of the three branches against new content
 INITIAL_CONTENT = 0.5  # mid-grey
+M2_CHANNEL, M3_CHANNEL, CONTENT_CHANNELS = 1, 2, (3, 4, 5)  # of the tail's output
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,24 @@ class MHFUSize:
     def __post_init__(self) -> None:
         if len(self.channels) < 2 or min(self.channels) < 1:
             raise ValueError(f"channels must be at least two positive numbers, got {self.channels}")
+
+    @property
+    def step_px(self) -> int:
+        """Side of the coarsest level's pixels."""
+        return 2 ** (len(self.channels) - 1)
+
+    @property
+    def reach_px(self) -> int:
+        """No pixel of the answer depends on input farther away than this: 58 px for four levels.
+
+        The longest way leads down to the coarsest level and through every decoder up again. A 3x3 convolution reaches
+        one pixel of its level, an enlargement one of the coarser level.
+        """
+        deepest = len(self.channels) - 1
+        down = 2 + sum(2 ** (level - 1) + 2**level for level in range(1, deepest + 1))
+        up = sum(2 ** (level + 1) + 2 * 2**level for level in range(deepest))
+        update, tail = 2 ** (deepest - 1), 3
+        return down + update + up + tail
 
 
 SIZES = {
@@ -90,7 +109,7 @@ class MHFU(nn.Module):
         """
         height, width = poly.shape[-2:]
         branches = [poly, expansion, dl, hole.to(poly.dtype)] if self.size.hole_input else [poly, expansion, dl]
-        multiple = 2 ** (len(self.size.channels) - 1)
+        multiple = self.size.step_px
         padding = (0, -width % multiple, 0, -height % multiple)
         logits = self._estimate(F.pad(torch.cat(branches, dim=1), padding, mode="replicate"))
         # under autocast the logits are half precision, in which M3 = 0.9975 cannot be written

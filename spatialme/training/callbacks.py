@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from spatialme.data.sample import Sample
 from spatialme.refine.mhfu import MHFUOutput
-
-COLUMNS = 5
+from spatialme.refine.panels import draw_panels
 
 
 class Panels(Callback):
@@ -41,19 +39,11 @@ class Panels(Callback):
             return
         first = Sample(*(view[: self.samples] for view in batch))
         source = trainer.datamodule.held_out_names[dataloader_idx]  # type: ignore[attr-defined]
-        picture = draw_panels(first, module.refine(first))  # type: ignore[operator]
+        picture = sample_panels(first, module.refine(first))  # type: ignore[operator]
         trainer.logger.experiment.add_image(f"panels/{source}", picture, int(module.steps))  # type: ignore[arg-type]
 
 
-def draw_panels(batch: Sample, answer: MHFUOutput) -> Tensor:
-    """One picture, (3, H, W) in [0, 1], of some samples: three rows of `COLUMNS` views each, the last with one."""
-    views = [
-        *(batch.left, batch.poly, batch.expansion, batch.dl, batch.hole),
-        *(batch.right, answer.fused, answer.m1, answer.m2, answer.m3),
-        answer.content,
-    ]
-    height, width = batch.left.shape[-2:]
-    views += [torch.zeros_like(batch.left)] * (-len(views) % COLUMNS)
-    coloured = torch.stack([view.float().expand(-1, 3, height, width) for view in views], 1)  # (B, views, 3, H, W)
-    rows = coloured.unflatten(1, (-1, COLUMNS))  # (B, rows, columns, 3, H, W)
-    return rows.permute(3, 0, 1, 4, 2, 5).reshape(3, -1, COLUMNS * width).clamp(0, 1)
+def sample_panels(batch: Sample, answer: MHFUOutput) -> Tensor:
+    """One picture, (3, H, W) in [0, 1], of some samples: three rows of five views each, the last with one."""
+    shown = [batch.left, batch.poly, batch.expansion, batch.dl, batch.hole]
+    return draw_panels([*shown, batch.right, answer.fused, answer.m1, answer.m2, answer.m3, answer.content])

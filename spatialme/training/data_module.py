@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import lightning.pytorch as pl
 import numba
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from spatialme.data.augment import Augmentation
 from spatialme.data.manifest import Split
 from spatialme.data.mixture import SYNTHETIC, Mixture, NumberedSamples, open_sources
+from spatialme.data.patches import Patches
+from spatialme.data.pool import Pool
 from spatialme.data.sample import Sample
 from spatialme.errors import OptionError
 
 HELD_OUT_SEED = 2**31  # held-out samples are the same for every run
+POOL_VERSION = 1  # of how samples are made; part of a pool's name
 MOST_HELD_OUT_WORKERS = 2  # per source, as each keeps its own
 
 
@@ -33,6 +37,10 @@ class StereoData(pl.LightningDataModule):
         seed: int = 0,
         augmentation: Augmentation | None = Augmentation(),  # noqa: B008 - frozen
         commercial_only: bool = False,
+        disturbance: float = 0.0,
+        pool: int | None = None,
+        pool_folder: Path = Path("pools"),
+        patch: int | None = None,
     ):
         """Name the material.
 
@@ -47,9 +55,13 @@ class StereoData(pl.LightningDataModule):
             seed: Of the samples' order and content.
             augmentation: See there; null trains on branches as computed.
             commercial_only: Train on clips only whose licence allows commercial weights.
+            disturbance: Share of the synthetic and mono samples whose disparity has errors, as a matched one has.
+            pool: Make only this many samples, keep them, and cut every patch out of one of them.
+            pool_folder: Where they are kept: 19 bytes per pixel.
+            patch: Side in px of the patches around holes that are cut out of the pool's samples.
 
         Raises:
-            OptionError: A share that is not positive, or a crop that is not.
+            OptionError: A share that is not positive, a crop that is too small, or a pool without a fitting patch.
         """
         super().__init__()
         self.sources = sources or {SYNTHETIC: 1.0}
@@ -57,6 +69,12 @@ class StereoData(pl.LightningDataModule):
             raise OptionError(f"shares are {self.sources}, expected more than 0; leave sources out instead")
         if crop < 32:
             raise OptionError(f"crop is {crop} px, expected at least 32; 256 to 512 is usual")
+        if (pool is None) != (patch is None) or (patch is not None and not 32 <= patch <= crop):
+            raise OptionError(
+                f"pool is {pool} and patch is {patch}, expected both or neither, and patches of 32 to {crop} px"
+            )
+        self.disturbance = disturbance
+        self.pool, self.pool_folder, self.patch = pool, pool_folder, patch
         self.manifests = manifests or []
         self.crop, self.batch_size, self.workers = crop, batch_size, workers
         self.held_out_samples, self.seed = held_out_samples, seed
@@ -66,13 +84,27 @@ class StereoData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Sample]:
         """Samples from where the module's step count says the run stands, without end."""
         assert self.trainer is not None
-        sources = self._open("train")
-        # numbers end nowhere, so the length does not count
-        mixture = Mixture(sources, self.sources, seed=self.seed, length=0, augmentation=self.augmentation)
         processes = self.trainer.world_size
         start = int(self.trainer.lightning_module.steps) * self.batch_size * processes  # type: ignore[arg-type]
         numbers = NumberedSamples(start=start, process=self.trainer.global_rank, processes=processes)
-        return self._loader(mixture, self.workers, sampler=numbers)
+        return self._loader(self._training_samples(), self.workers, sampler=numbers)
+
+    def _training_samples(self) -> Dataset[Sample]:
+        """By number; numbers end nowhere, so the length of the mixture does not count."""
+        sources = self._open("train")
+        if self.pool is None or self.patch is None:
+            return Mixture(sources, self.sources, seed=self.seed, length=0, augmentation=self.augmentation)
+        mixture = Mixture(sources, self.sources, seed=self.seed, length=self.pool)
+        pool = Pool(mixture, self.pool, self.crop, self.pool_folder / f"{self._pool_key()}.samples")
+        return Patches(pool, self.pool, self.patch, seed=self.seed, augmentation=self.augmentation)
+
+    def _pool_key(self) -> str:
+        """Names what the pool's samples depend on."""
+        said = (POOL_VERSION, self.sources, self.crop, self.seed, self.commercial_only, self.disturbance, self.pool)
+        digest = hashlib.sha256(repr(said).encode())
+        for path in self.manifests:
+            digest.update(path.read_bytes())
+        return digest.hexdigest()[:16]
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
         """One loader per source that has validation clips."""
@@ -95,11 +127,18 @@ class StereoData(pl.LightningDataModule):
 
     def _open(self, split: Split) -> dict:
         names = list(self.sources)
-        return open_sources(self.manifests, split, self.crop, names=names, commercial_only=self.commercial_only)
+        return open_sources(
+            self.manifests,
+            split,
+            self.crop,
+            names=names,
+            commercial_only=self.commercial_only,
+            disturbance=self.disturbance if split == "train" else 0.0,
+        )
 
-    def _loader(self, mixture: Mixture, workers: int, *, sampler: NumberedSamples | None) -> DataLoader[Sample]:
+    def _loader(self, samples: Dataset[Sample], workers: int, *, sampler: NumberedSamples | None) -> DataLoader[Sample]:
         return DataLoader(
-            mixture,
+            samples,
             self.batch_size,
             sampler=sampler,
             num_workers=workers,

@@ -25,6 +25,8 @@ class LossWeights:
     # C is worse than the branches M3 only grows, until nothing reaches C any more. 300 steps of `base` at 1e-3 on one
     # pair, content loss only: 27.0 dB, the best branch exactly, with M3 = 1 everywhere; with this term at 10: 40.5 dB
     generated: float = 0.0
+    # divide each sample's equation 8 by that of its branches' mean, so that hard samples do not outvote easy ones
+    relative: bool = False
 
     def __post_init__(self) -> None:
         for name, weight in vars(self).items():
@@ -32,7 +34,12 @@ class LossWeights:
                 raise ValueError(f"the weight of {name} must not be negative, got {weight}")
 
 
-def content_loss(view: Tensor, truth: Tensor, hole: Tensor, hole_weight: float) -> Tensor:
+LEAST_REFERENCE = 1 / 255  # of a sample's loss that others are divided by
+
+
+def content_loss(
+    view: Tensor, truth: Tensor, hole: Tensor, hole_weight: float, *, reference: Tensor | None = None
+) -> Tensor:
     """Equation 8 as a mean: absolute difference, hole pixels counted `hole_weight` times.
 
     Args:
@@ -40,9 +47,13 @@ def content_loss(view: Tensor, truth: Tensor, hole: Tensor, hole_weight: float) 
         truth: The same.
         hole: (B, 1, H, W) bool.
         hole_weight: Alpha.
+        reference: (B, 3, H, W), another view, by whose loss each sample's is divided.
     """
     weight = 1 + (hole_weight - 1) * hole.to(view.dtype)
-    return (weight * (view - truth).abs()).mean()
+    samples = (weight * (view - truth).abs()).mean((1, 2, 3))
+    if reference is not None:
+        samples = samples / (weight * (reference - truth).abs()).mean((1, 2, 3)).clamp(min=LEAST_REFERENCE)
+    return samples.mean()
 
 
 def perceptual_loss(features: Sequence[Tensor], truth_features: Sequence[Tensor]) -> Tensor:

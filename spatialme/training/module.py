@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from spatialme.data.sample import Sample
-from spatialme.errors import OptionError
-from spatialme.refine.mhfu import MHFU, SIZES, MHFUOutput
+from spatialme.errors import OptionError, WeightsError
+from spatialme.refine import Refiner
+from spatialme.refine.mhfu import MHFU, SIZES, MHFUOutput, MHFUSize
 from spatialme.training.critic import DEFAULT_CHANNELS, PatchCritic
 from spatialme.training.export import CHECKPOINT_KEY
+from spatialme.training.initial import start_from_mean
 from spatialme.training.losses import (
     AdversarialKind,
     LossWeights,
@@ -29,6 +31,7 @@ from spatialme.training.losses import (
     generator_loss,
     perceptual_loss,
 )
+from spatialme.training.schedule import Schedule
 from spatialme.training.scores import view_scores
 from spatialme.training.vgg import Vgg19Features, vgg19_weights
 
@@ -50,6 +53,11 @@ class StereoModule(pl.LightningModule):
         clip_norm: float | None = 1.0,
         average_decay: float | None = 0.999,
         vgg19: Path | None = None,
+        schedule: Schedule = Schedule(),  # noqa: B008 - frozen
+        first_m3: float | None = None,
+        start: Path | None = None,
+        perceptual_patches: int | None = None,
+        perceptual_side: int | None = None,
     ):
         """Set up the networks.
 
@@ -59,22 +67,30 @@ class StereoModule(pl.LightningModule):
             weights: Of the losses.
             adversarial: Equation 10, or the hinge form.
             critic_channels: See `PatchCritic`.
-            learning_rate: Of both optimisers (Adam), constant.
+            learning_rate: Of both optimisers (Adam), as `schedule` lets it be.
             betas: Of both.
             clip_norm: Largest gradient norm of a step; None: any.
             average_decay: Of the running average of the refiner's weights, which is validated and exported; None: the
                 weights themselves are.
             vgg19: File of VGG19's weights for the perceptual loss; None: torchvision's.
+            schedule: Of the learning rate.
+            first_m3: From scratch, start with the branches' mean as content and this share M3 of the branches
+                themselves; None: METHOD's start, grey content behind M3 = 0.9975, which hides it from the losses.
+            start: Exported weights to start from; None: from scratch.
+            perceptual_patches: Samples of a batch that the perceptual loss looks at; None: all.
+            perceptual_side: Side in px of the middle of each that it looks at; None: the whole.
 
         Raises:
-            OptionError: A decay outside [0, 1).
-            WeightsError: VGG19's weights are not to be had.
+            OptionError: A decay outside [0, 1), or a first M3 outside (0, 1).
+            WeightsError: VGG19's weights are not to be had, or those to start from do not fit.
         """
         super().__init__()
+        if first_m3 is not None and not 0 < first_m3 < 1:
+            raise OptionError(f"first_m3 is {first_m3}, expected more than 0 and less than 1; try 0.9")
         if average_decay is not None and not 0 <= average_decay < 1:
             raise OptionError(f"average_decay is {average_decay}, expected at least 0 and less than 1; try 0.999")
         self.automatic_optimization = False
-        self.network = MHFU(replace(SIZES[size], hole_input=hole_input))
+        self.network = _first_network(replace(SIZES[size], hole_input=hole_input), first_m3, start)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.critic = PatchCritic(critic_channels) if weights.adversarial else None
         self.vgg = Vgg19Features(vgg19_weights(vgg19)) if weights.perceptual else None
@@ -82,6 +98,8 @@ class StereoModule(pl.LightningModule):
         self.adversarial = adversarial
         self.learning_rate, self.betas = learning_rate, betas
         self.clip_norm, self.average_decay = clip_norm, average_decay
+        self.schedule = schedule
+        self.perceptual_patches, self.perceptual_side = perceptual_patches, perceptual_side
         self.scores: dict[str, float] = {}  # of the last validation
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
@@ -92,12 +110,20 @@ class StereoModule(pl.LightningModule):
 
     def training_step(self, batch: Sample, batch_index: int) -> None:
         """One step of the critic, one of the refiner."""
+        self._set_learning_rate()
         answer = _run(self.network, batch)
         if self.critic is not None:
             self._train_critic(answer.fused.detach(), batch.right)
         self._train_refiner(answer, batch)
         self._update_average()
         self.steps += 1
+
+    def _set_learning_rate(self) -> None:
+        rate = self.learning_rate * self.schedule.share(int(self.steps), self.trainer.max_steps)
+        found = self.optimizers(use_pl_optimizer=False)
+        for optimizer in found if isinstance(found, list) else [found]:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
 
     def _train_critic(self, view: Tensor, truth: Tensor) -> None:
         assert self.critic is not None
@@ -127,16 +153,28 @@ class StereoModule(pl.LightningModule):
     def refiner_terms(self, answer: MHFUOutput, batch: Sample) -> dict[str, Tensor]:
         """The unweighted terms of equation 11 that are switched on, by the names of their weights."""
         view = answer.fused
-        terms = {"content": content_loss(view, batch.right, batch.hole, self.weights.hole)}
+        reference = (batch.poly + batch.expansion + batch.dl) / 3 if self.weights.relative else None
+
+        def content(made: Tensor) -> Tensor:
+            return content_loss(made, batch.right, batch.hole, self.weights.hole, reference=reference)
+
+        terms = {"content": content(view)}
         if self.weights.generated:
-            terms["generated"] = content_loss(answer.content, batch.right, batch.hole, self.weights.hole)
+            terms["generated"] = content(answer.content)
         if self.vgg is not None:
+            seen, true = self._looked_at(view), self._looked_at(batch.right)
             with torch.no_grad():
-                wanted = self.vgg(batch.right)
-            terms["perceptual"] = perceptual_loss(self.vgg(view), wanted)
+                wanted = self.vgg(true)
+            terms["perceptual"] = perceptual_loss(self.vgg(seen), wanted)
         if self.critic is not None:
             terms["adversarial"] = generator_loss(self.critic(view))
         return terms
+
+    def _looked_at(self, views: Tensor) -> Tensor:
+        """The part of a batch that the perceptual loss sees."""
+        side = self.perceptual_side or max(views.shape[-2:])
+        top, start = (max(0, (size - side) // 2) for size in views.shape[-2:])
+        return views[: self.perceptual_patches, :, top : top + side, start : start + side]
 
     def _clip(self, optimizer: Optimizer) -> None:
         if self.clip_norm is not None:
@@ -184,4 +222,18 @@ class StereoModule(pl.LightningModule):
 
 
 def _run(network: nn.Module, batch: Sample) -> MHFUOutput:
-    return network(batch.poly, batch.expansion, batch.dl, batch.hole)
+    """Channels last: half the time on a CPU, and what a GPU's half-precision convolutions want."""
+    views = (batch.poly, batch.expansion, batch.dl, batch.hole)
+    return network(*(view.contiguous(memory_format=torch.channels_last) for view in views))
+
+
+def _first_network(size: MHFUSize, first_m3: float | None, start: Path | None) -> MHFU:
+    network = MHFU(size)
+    if start is not None:
+        loaded = Refiner.load(start).network
+        if loaded.size != size:
+            raise WeightsError(f"{start} holds a refiner of {loaded.size}, expected {size}; set model.size to it")
+        network.load_state_dict(loaded.state_dict())
+    elif first_m3 is not None:
+        start_from_mean(network, first_m3)
+    return network.to(memory_format=torch.channels_last)

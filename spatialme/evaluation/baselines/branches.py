@@ -37,7 +37,7 @@ class Refined:
     def __init__(self, engine: str, device: torch.device):
         names = ("poly", *ENGINES[engine])
         self._branches = [BRANCHES[name](device, LICENCE) for name in names]
-        self._refiner = Refiner.load(None, device=device)
+        self._refiner = Refiner.load(device=device, licence=LICENCE)
         self.needs_motion = any(branch.needs_motion for branch in self._branches)
 
     def stream(self, clips: Iterable[WarpedClip]) -> Iterator[Tensor]:
