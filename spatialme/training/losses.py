@@ -22,8 +22,7 @@ class LossWeights:
     perceptual: float = 2.0
     adversarial: float = 0.1
     # equation 8 for the generated content C alone; not in the paper. M3 = 0.9975 hides C at the start, and as long as
-    # C is worse than the branches M3 only grows, until nothing reaches C any more. 300 steps of `base` at 1e-3 on one
-    # pair, content loss only: 27.0 dB, the best branch exactly, with M3 = 1 everywhere; with this term at 10: 40.5 dB
+    # C is worse than the branches M3 only grows, until nothing reaches C any more: docs/training.md
     generated: float = 0.0
     # divide each sample's equation 8 by that of its branches' mean, so that hard samples do not outvote easy ones
     relative: bool = False
