@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -123,3 +125,10 @@ def test_memory_that_runs_out_all_the_same_ends_in_one_line(monkeypatch, tmp_pat
     monkeypatch.setattr("spatialme.job.Job.convert", run_out)
     with pytest.raises(OptionError, match="takes more GPU memory than there is or --max-vram allows"):
         spatialme.convert(media.write_video(tmp_path / "clip.mp4", frames=1), tmp_path / "out.mp4")
+
+
+def test_a_peak_is_not_that_of_the_process_which_started_this_one():
+    inner = "from spatialme.report import peak_memory_mb; print(peak_memory_mb())"
+    outer = f"import subprocess, sys; held = b'x' * 300_000_000; subprocess.run([sys.executable, '-c', {inner!r}])"
+    answer = subprocess.run([sys.executable, "-c", outer], capture_output=True, text=True, check=True).stdout
+    assert 5 < float(answer) < 200  # a bare interpreter
