@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, overload
 
+from spatialme.disk import make_folder
 from spatialme.errors import OptionError, SpatialmeError
 from spatialme.film.journal import folder_of
 from spatialme.job import Job
@@ -170,7 +171,7 @@ def _convert_one(job: Job, work: Work, name: str) -> FileOutcome:
     if _is_done(work, job):
         return FileOutcome(name, "skipped", 0.0, reason=f"{work.outputs[0]} is there and newer")
     try:
-        work.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(work.folder)
         report = job.convert(work.path, f"{work.folder}/", None)
     except SpatialmeError as error:
         reason = " ".join(str(error).split())

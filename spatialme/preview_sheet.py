@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from spatialme.disk import appearing
 from spatialme.errors import OutputError
 from spatialme.preview_spots import JudgedSpot
 from spatialme.video.anaglyph import mix
@@ -51,12 +51,10 @@ def write_png(path: Path, picture: Array) -> None:
     """
     encoded, content = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
     assert encoded, "an RGB picture is always one"
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_bytes(content.tobytes())
-        os.replace(partial, path)
+        with appearing(path) as partial:
+            partial.write_bytes(content.tobytes())
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OutputError(f"{path} cannot be written ({error.strerror}); give another OUTPUT") from error
 
 

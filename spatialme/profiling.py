@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from typing import Any
 
 import torch
 
+from spatialme.disk import write_text
 from spatialme.errors import OptionError, OutputError
 from spatialme.report import StageClock, Tally
 
@@ -149,12 +149,9 @@ class Profile:
             LOGGER.info("%s\n%s", title, "\n".join(rows))
             trace["otherData"][title] = rows
             trace["traceEvents"] += _trace_events(number, title, clock)
-        partial = self.path.with_name(self.path.name + ".partial")
         try:
-            partial.write_text(json.dumps(trace))
-            os.replace(partial, self.path)
+            write_text(self.path, json.dumps(trace))
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise OutputError(f"--profile {self.path} cannot be written ({error.strerror}); name another") from error
 
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from spatialme.disk import BLOCK_BYTES, appearing, sha256, write_text
 from spatialme.errors import OptionError, WeightsError
 
 Licence = Literal["any", "commercial"]
 Progress = Callable[[int, "int | None"], None]  # bytes so far, bytes in all if known
 
 PACKAGED = Path(__file__).parent / "assets"
-BLOCK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 10.0
 
 
@@ -315,11 +315,7 @@ def _verify_one(entry: WeightsEntry) -> str:
     path = find(entry.name)
     if path is None:
         raise WeightsError(f"{entry.name} is not here; run `spatialme weights fetch {entry.name}`")
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    found, expected = digest.hexdigest(), _expected_hash(entry, path)
+    found, expected = sha256(path), _expected_hash(entry, path)
     if expected is None:
         return f"{entry.name}: unverified, sha256 {found}"
     if not found.startswith(expected):
@@ -357,25 +353,22 @@ def _expected_hash(entry: WeightsEntry, path: Path) -> str | None:
 def _download(entry: WeightsEntry, path: Path, timeout_seconds: float, progress: Progress) -> None:
     """Write the file whole and checked, or not at all; its hash goes into a small file beside it."""
     assert entry.url is not None
-    partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        found = _receive(entry.url, partial, timeout_seconds, progress)
-        if entry.sha256 is not None and not found.startswith(entry.sha256):
-            raise WeightsError(
-                f"{entry.url} sent sha256 {found[:12]}..., expected {entry.sha256[:12]}...; nothing was kept, "
-                "try again later"
-            )
-        record = {"url": entry.url, "sha256": found, "bytes": partial.stat().st_size}
-        _record_path(path).write_text(json.dumps(record, indent=2) + "\n")
-        os.replace(partial, path)
+        with appearing(path) as partial:
+            found = _receive(entry.url, partial, timeout_seconds, progress)
+            if entry.sha256 is not None and not found.startswith(entry.sha256):
+                raise WeightsError(
+                    f"{entry.url} sent sha256 {found[:12]}..., expected {entry.sha256[:12]}...; nothing was kept, "
+                    "try again later"
+                )
+            record = {"url": entry.url, "sha256": found, "bytes": partial.stat().st_size}
+            write_text(_record_path(path), json.dumps(record, indent=2) + "\n")
     except (OSError, http.client.HTTPException) as error:
         raise WeightsError(
             f"{entry.name} could not be downloaded ({error}); connect to the network, or put {entry.file_name} from "
             f"{entry.url} into {path.parent}"
         ) from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _receive(url: str, partial: Path, timeout_seconds: float, progress: Progress) -> str:

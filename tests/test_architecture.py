@@ -14,7 +14,8 @@ PACKAGE = ROOT / "spatialme"
 # nothing imports from a later floor
 FLOORS = [
     ["errors", "types"],
-    ["stream", "device", "weights"],
+    ["stream", "device", "disk"],
+    ["weights"],
     ["settings"],
     ["video", "depth", "warp", "flow", "inpaint", "refine", "shots", "report", "profiling", "memory"],
     ["pipeline", "evaluation", "data"],

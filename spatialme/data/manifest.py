@@ -8,14 +8,13 @@ Paths are relative to the manifest. Files are those of `clip_files`, one frame p
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from spatialme.disk import sha256, write_text
 from spatialme.errors import InputError
 
 VERSION = 1
@@ -105,14 +104,12 @@ def write_manifest(path: Path, clips: Sequence[CachedClip]) -> None:
             for name, file in clip.files.items()
         }
         entries.append({**dataclasses.asdict(clip), "files": files})
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps({"version": VERSION, "clips": entries}, indent=1) + "\n")
-    os.replace(partial, path)
+    write_text(path, json.dumps({"version": VERSION, "clips": entries}, indent=1) + "\n")
 
 
 def cached_file(path: Path) -> CachedFile:
     """A file that lies on disk, with its hash."""
-    return CachedFile(path, _sha256(path))
+    return CachedFile(path, sha256(path))
 
 
 def _parse(entry: dict, folder: Path) -> CachedClip:
@@ -131,13 +128,5 @@ def _check_splits(path: Path, clips: Sequence[CachedClip]) -> None:
 def _check_file(file: CachedFile, check_hashes: bool) -> None:
     if not file.path.is_file():
         raise InputError(f"{file.path} is missing, but the manifest lists it; prepare it again")
-    if check_hashes and _sha256(file.path) != file.sha256:
+    if check_hashes and sha256(file.path) != file.sha256:
         raise InputError(f"{file.path} is not the file that was prepared (sha256 differs); prepare it again")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -6,7 +6,6 @@ eyes -> coarse match: the range -> match from either eye -> what both agree on -
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spatialme.disk import appearing
 from spatialme.errors import InputError, OptionError, WeightsError
 from spatialme.evaluation.pairs import StereoPair, file_stem, fit_disparity
 from spatialme.evaluation.protocols import Protocol
@@ -68,10 +68,8 @@ def match_cached(pair: StereoPair, engine: Engine, name: str, folder: Path) -> M
         return _matched(list(np.load(path)))
     found = match(pair, engine)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with appearing(path) as partial, partial.open("wb") as file:
         np.save(file, found.agreed[:, 0].numpy())
-    os.replace(partial, path)
     return found
 
 

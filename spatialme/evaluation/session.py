@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 import torch
 
 from spatialme.device import pick_device
-from spatialme.errors import OptionError, OutputError
+from spatialme.disk import make_folder, write_text
+from spatialme.errors import OptionError
 from spatialme.evaluation.baselines import METHODS
 from spatialme.evaluation.command_tool import parse_commands
 from spatialme.evaluation.compare import VGG16, Comparer, compare_all
@@ -70,7 +70,7 @@ def run(
     where = pick_device(device)
     sources = find_prepared(data, chosen) if data.suffix == ".json" else find_pairs(data)
     matcher = _matcher(disparity, where)
-    _make_folder(out)
+    make_folder(out)
     comparer = Comparer(
         names,
         tools,
@@ -96,7 +96,9 @@ def run(
         "results.md": markdown(comparison),
         "report.html": page(comparison),
     }
-    return ComparisonSummary(comparison, tuple(_write(out / name, text) for name, text in contents.items()))
+    for name, text in contents.items():
+        write_text(out / name, text)
+    return ComparisonSummary(comparison, tuple(out / name for name in contents))
 
 
 def _method_names(given: str | None, default: tuple[str, ...], tools: Sequence[Tool]) -> list[str]:
@@ -121,20 +123,6 @@ def _refiner(names: list[str]) -> dict[str, str]:
     if "refined" not in names:
         return {}
     return {"refiner": "trained" if Refiner.load().trained else "untrained: the initial blend of its branches"}
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"--out {out} cannot be made a folder: {error.strerror}; choose another") from error
-
-
-def _write(path: Path, text: str) -> Path:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-    return path
 
 
 def _aligned(table: Table) -> list[str]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spatialme.disk import appearing
 from spatialme.film.fingerprint import content_identity
 from spatialme.video.output_errors import as_output_errors
 from spatialme.video.segment_file import Segment
@@ -213,13 +214,11 @@ def write_whole(path: Path, values: dict[str, Any]) -> None:
     Raises:
         OutputError: The disk refuses.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with as_output_errors(path):
-        with open(partial, "w") as file:
+        with appearing(path) as partial, open(partial, "w") as file:
             json.dump(values, file, separators=(",", ":"))
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
         sync_folder(path.parent)
 
 

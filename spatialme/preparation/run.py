@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from spatialme.data.manifest import CachedClip, CachedFile, Split, write_manifest
 from spatialme.device import pick_device
+from spatialme.disk import make_folder, write_text
 from spatialme.errors import InputError, OptionError, OutputError
 from spatialme.preparation.items import Item, find_items, split_of, with_own_names
 from spatialme.preparation.lists import is_list, read_list
@@ -47,11 +48,11 @@ def run(
     items = with_own_names(found.items)
     splits = _splits(items, validation, validation_share)
     settings = _resolved(settings, where)
-    _make_folder(output)
+    make_folder(output)
     records = _prepared(items, output, settings, where, workers or _cpus())
     seconds = time.perf_counter() - began
     report = PreparationReport.of(output, items, splits, records, dropped=found.dropped, seconds=seconds)
-    _write(output / REPORT, report.to_json())
+    write_text(output / REPORT, report.to_json())
     if not report.clips:
         raise InputError(f"nothing of {path} could be prepared: {report.dropped[0].name}: {report.dropped[0].reason}")
     pairs = zip(items, splits, records)
@@ -153,16 +154,3 @@ def _entry(item: Item, split: Split, clip: ClipRecord, output: Path) -> CachedCl
 
 def _cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _make_folder(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{output} cannot be made a folder: {error.strerror}; choose another") from error
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

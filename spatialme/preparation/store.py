@@ -13,13 +13,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spatialme.disk import write_text
 from spatialme.preparation.items import Item
 from spatialme.preparation.settings import PrepareSettings
 from spatialme.video.files import is_pattern, sequence_files
@@ -71,7 +71,7 @@ class ItemStore:
         if not marker.is_file() or marker.read_text() != key:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
-            _write(marker, key)
+            write_text(marker, key)
 
     def clip_folder(self, name: str) -> Path:
         """Where a clip's files lie."""
@@ -106,7 +106,7 @@ class ItemStore:
 
     def finish_clip(self, record: ClipRecord) -> None:
         """Note that a clip's files are all there."""
-        _write(self.clip_folder(record.name) / "clip.json", json.dumps(dataclasses.asdict(record), indent=1))
+        write_text(self.clip_folder(record.name) / "clip.json", json.dumps(dataclasses.asdict(record), indent=1))
 
     def finish(self, record: ItemRecord) -> None:
         """Note that the item is done."""
@@ -115,7 +115,7 @@ class ItemStore:
             "dropped": record.dropped,
             "warnings": record.warnings,
         }
-        _write(self.folder / "item.json", json.dumps(content, indent=1))
+        write_text(self.folder / "item.json", json.dumps(content, indent=1))
 
 
 def item_key(item: Item, settings: PrepareSettings, more: Iterable[Path] = ()) -> str:
@@ -133,9 +133,3 @@ def _read(path: Path) -> dict[str, Any] | None:
         return json.loads(path.read_text())
     except FileNotFoundError:
         return None
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)

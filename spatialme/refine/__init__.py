@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from spatialme.disk import appearing
 from spatialme.errors import OptionError, WeightsError
 from spatialme.refine.compose import compose
 from spatialme.refine.mhfu import MHFU, SIZES, MHFUSize, initial_blend
@@ -80,9 +80,8 @@ class Refiner:
     def save(self, path: str | Path) -> None:
         """Write the weights, with the network's size in the metadata, as one safetensors file."""
         tensors = {name: value.contiguous().cpu() for name, value in self.network.state_dict().items()}
-        partial = Path(f"{path}.partial")
-        save_file(tensors, partial, {METADATA_KEY: json.dumps(dataclasses.asdict(self.network.size))})
-        os.replace(partial, path)
+        with appearing(Path(path)) as partial:
+            save_file(tensors, partial, {METADATA_KEY: json.dumps(dataclasses.asdict(self.network.size))})
 
     def __call__(
         self,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
 
+from spatialme.disk import appearing
 from spatialme.errors import OptionError
 from spatialme.training import lora
 
@@ -39,9 +39,8 @@ def export_depth(content: dict[str, Any], about: dict[str, Any], output: Path) -
     else:
         if output.suffix != ".safetensors":
             raise OptionError(f"{output} is no name for weights of {network}; let it end in .safetensors")
-        partial = output.with_name(f"{output.name}.partial")
-        save_file({name: value.half() for name, value in state.items()}, partial, report)
-        os.replace(partial, output)
+        with appearing(output) as partial:
+            save_file({name: value.half() for name, value in state.items()}, partial, report)
     return f"{output}: depth network {network} after {about['steps']} steps"
 
 

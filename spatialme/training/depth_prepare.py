@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from spatialme.depth import edges, open_depth
 from spatialme.device import pick_device
+from spatialme.disk import make_folder
 from spatialme.errors import InputError
 from spatialme.evaluation.pairs import split_eyes
 from spatialme.flow import open_flow
@@ -70,7 +71,7 @@ class Material:
 def prepare_set(material: Path, output: Path, *, root: Path, teacher: str | None, device: str) -> Iterator[str]:
     """Make or complete a set; see `depth_commands.prepare_depth`."""
     rows = read_material(material)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     chosen = pick_device(device)
     entries: list[DepthEntry] = []
     with torch.inference_mode():

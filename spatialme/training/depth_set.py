@@ -7,7 +7,6 @@ Written by `spatialme prepare-depth`, read by `depth_data`.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from spatialme.disk import appearing, write_text
 from spatialme.errors import InputError
 
 INDEX = "index.json"
@@ -50,20 +50,16 @@ def write_picture(folder: Path, name: str, picture: DepthPicture) -> None:
     arrays: dict[str, Any] = {"rgb": picture.rgb, "label": picture.label.astype(np.float16)}
     if picture.following is not None:
         arrays["following"] = picture.following
-    partial = folder / f"{name}.npz.partial"
-    with partial.open("wb") as file:
+    with appearing(folder / f"{name}.npz") as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
-    os.replace(partial, folder / f"{name}.npz")
 
 
 def write_teacher(folder: Path, name: str, answer: NDArray[np.float32]) -> None:
     """Store a teacher's answer, brought to [0, 1] as half floats hold no large numbers."""
     low, high = float(answer.min()), float(answer.max())
     unit = (answer - low) / max(high - low, np.finfo(np.float32).tiny)
-    partial = folder / f"{name}.teacher.partial"
-    with partial.open("wb") as file:
+    with appearing(folder / f"{name}.teacher.npy") as partial, partial.open("wb") as file:
         np.save(file, unit.astype(np.float16))
-    os.replace(partial, folder / f"{name}.teacher.npy")
 
 
 def read_picture(folder: Path, name: str) -> DepthPicture:
@@ -86,9 +82,7 @@ def read_picture(folder: Path, name: str) -> DepthPicture:
 def write_index(folder: Path, entries: Sequence[DepthEntry]) -> None:
     """List the pictures of a set."""
     content = {"version": VERSION, "pictures": [asdict(entry) for entry in entries]}
-    partial = folder / f"{INDEX}.partial"
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(partial, folder / INDEX)
+    write_text(folder / INDEX, json.dumps(content, indent=1) + "\n")
 
 
 def read_index(folder: Path) -> list[DepthEntry]:

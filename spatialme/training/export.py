@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from spatialme.disk import appearing
 from spatialme.errors import WeightsError
 from spatialme.refine import Refiner
 from spatialme.refine.mhfu import MHFU, MHFUSize
@@ -62,6 +62,5 @@ def _read(checkpoint: Path) -> dict[str, Any]:
 def _add_metadata(path: Path, added: dict[str, str]) -> None:
     with safe_open(path, framework="pt") as file:
         metadata = {**(file.metadata() or {}), **added}
-    partial = path.with_name(f"{path.name}.partial")
-    save_file(load_file(path), partial, metadata)
-    os.replace(partial, path)
+    with appearing(path) as partial:
+        save_file(load_file(path), partial, metadata)
