@@ -72,6 +72,8 @@ class Job:
             if isinstance(converter.depth, DepthFile) and source.info.frame_estimate is not None:
                 converter.depth.check_length(source.info.frame_estimate)
             film = self._film(source, plan) if plan.kind == "video" else None
+            if film is not None:
+                stack.enter_context(film.journal.held())
             finished = None if film is None else self._finished_before(film, save_depth)
             if finished is not None:
                 return _report_done(converter, plan, source, finished)

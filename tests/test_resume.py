@@ -15,15 +15,16 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from filelock import FileLock
 
 import spatialme
 from spatialme import job
 from spatialme.cli import main
 from spatialme.errors import InputError, OutputError
-from spatialme.film import boundaries, produce, reentry
+from spatialme.film import boundaries, journal, produce, reentry
 from spatialme.film.boundaries import Boundaries
 from spatialme.film.film import Film
-from spatialme.film.journal import DONE, Journal, folder_of
+from spatialme.film.journal import DONE, LOCK, Journal, folder_of
 from spatialme.film.stretch import StretchOutcome
 from spatialme.settings import ConverterSettings
 from spatialme.video import segment_file
@@ -129,6 +130,26 @@ def test_the_same_command_on_a_finished_output_says_so_and_does_nothing(short_se
     assert main([*words, "--end", "0.4"]) == 2  # so is what was changed
     assert main([*words, "--end", "0.4", "--overwrite"]) == 0
     assert len(media.decode_all(output)) == 10
+
+
+def test_two_at_once_do_not_make_the_same_output(short_segments, film, tmp_path, monkeypatch):
+    output = tmp_path / "out.mp4"
+    interrupted_before_joining(monkeypatch, film, output)
+    kept = sorted(path.name for path in folder_of(output).iterdir())
+    with FileLock(folder_of(output) / LOCK):
+        with pytest.raises(OutputError, match=r"out\.mp4 is being made by another spatialme; wait for it, or give"):
+            convert(film, output)
+        assert sorted(path.name for path in folder_of(output).iterdir()) == sorted([*kept, LOCK])
+    assert convert(film, output).segments_reused == SEGMENTS
+    assert [path.name for path in folder_of(output).iterdir()] == [DONE]
+
+
+def test_a_drive_without_locks_stops_nobody(short_segments, film, tmp_path, monkeypatch):
+    def refuse(self, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(journal.FileLock, "acquire", refuse)
+    assert convert(film, tmp_path / "out.mp4").segments == SEGMENTS
 
 
 def test_another_end_or_encoder_makes_anew_what_it_touches(short_segments, tmp_path, monkeypatch):

@@ -6,25 +6,34 @@
     4f1c...-00000240.json    its record, written after it: a segment without a record does not count
     plan-77ab....json        for workers: all segments of the film, found by the scan
     done.json                what was joined; stays when all else is removed
+    lock                     held by the process that makes the output
 ```
 Every file is written aside, forced to the disk and then renamed: it is whole or not there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from spatialme.disk import appearing
+from spatialme.errors import OutputError
 from spatialme.film.fingerprint import content_identity
 from spatialme.video.output_errors import as_output_errors
 from spatialme.video.segment_file import Segment
 
+LOGGER = logging.getLogger(__name__)
+
 DONE = "done.json"
+LOCK = "lock"
 _KEY_DIGITS = 16  # of the key, in names
 
 
@@ -64,11 +73,37 @@ class Journal:
             files: How many files the plan has.
             end_seconds: Where the film ends; None: where its file does.
         """
+        self.output = output
         self.folder = folder_of(output)
         self._key = key
         self._files = files
         self._end_seconds = end_seconds
         self._suffix = output.suffix
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep others from making the same output meanwhile; a lock ends with its process, however that ends.
+
+        Raises:
+            OutputError: Somebody is making it at this moment.
+        """
+        with as_output_errors(self.folder):
+            self.folder.mkdir(exist_ok=True)
+        lock = FileLock(self.folder / LOCK, blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise OutputError(
+                f"{self.output} is being made by another spatialme; wait for it, or give another name"
+            ) from None
+        except (OSError, NotImplementedError) as error:  # some network drives know no locks
+            LOGGER.info("%s cannot be locked (%s); do not start the same conversion twice", self.folder, error)
+        try:
+            yield
+        finally:
+            lock.release()
+            (self.folder / LOCK).unlink(missing_ok=True)
+            self._remove_folder_if_empty()
 
     def segment_paths(self, start: int) -> list[Path]:
         """Names for the segment that begins with frame `start`; makes the folder."""
@@ -164,17 +199,16 @@ class Journal:
 
     def has_leftovers(self) -> bool:
         """Whether there is more than the note of what was joined."""
-        return self.folder.is_dir() and any(path.name != DONE for path in self.folder.iterdir())
+        return self.folder.is_dir() and any(path.name not in (DONE, LOCK) for path in self.folder.iterdir())
 
     def tidy(self) -> None:
         """Remove everything but the note of what was joined; without one, the folder too."""
         if not self.folder.is_dir():
             return
         for path in self.folder.iterdir():
-            if path.name != DONE:
+            if path.name not in (DONE, LOCK):
                 path.unlink(missing_ok=True)
-        if not (self.folder / DONE).exists():
-            self.folder.rmdir()
+        self._remove_folder_if_empty()
 
     def forget(self) -> None:
         """Remove everything."""
@@ -187,7 +221,10 @@ class Journal:
             return
         for path in self.folder.glob("*.partial"):
             path.unlink(missing_ok=True)
-        if not any(self.folder.iterdir()):
+        self._remove_folder_if_empty()
+
+    def _remove_folder_if_empty(self) -> None:
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 
     def _name(self, start: int) -> str:
