@@ -1,9 +1,11 @@
-"""Seconds and memory of the diffusion methods, with random weights: what they cost, not what they show.
+"""Seconds and memory of the diffusion methods beside ours, on the same frames: what they cost, not what they show.
 
     python benchmarks/diffusion.py [--device cuda] [--networks full] [--size 512x512] [--frames 16] [--methods m2svid]
 
-Networks of the published sizes (``full``) or tiny ones of the same kinds, the published numbers of steps, rounds and
-views. M2SVid's protocol is 16 frames of 512x512. Every row is a process of its own, so that its peak memory is its own.
+Random networks of the published sizes (``full``) or tiny ones of the same kinds, the published numbers of steps, rounds
+and views; ours as `spatialme compare` runs it. All start from the left view and its disparity, so what is timed is the
+warp, optical flow where it is needed, and the method. M2SVid's protocol is 16 frames of 512x512. Every row is a process
+of its own, so that its peak memory is its own, and starts with three small frames that are not timed.
 The null-text optimisation of StereoDiffusion stops early on real weights and hardly on random ones: an upper bound.
 Needs the extra `diffusion`.
 """
@@ -12,25 +14,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import resource
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
+import rows
 import torch
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-METHODS = ("stereocrafter_25", "stereocrafter_1", "m2svid", "svg", "stereodiffusion")
+OURS = ("poly", "propagation", "refined")
+METHODS = (*OURS, "stereocrafter_25", "stereocrafter_1", "m2svid", "svg", "stereodiffusion")
 
 
 def method_of(options: argparse.Namespace) -> Any:
-    """The method with random networks."""
+    """The method, a diffusion method with random networks."""
+    from spatialme.evaluation.baselines import method_spec
     from spatialme.evaluation.baselines.m2svid import M2Svid
     from spatialme.evaluation.baselines.stereocrafter import StereoCrafter, StereoCrafterSettings
     from spatialme.evaluation.baselines.stereodiffusion import StereoDiffusion
@@ -38,6 +35,8 @@ def method_of(options: argparse.Namespace) -> Any:
     from tests.diffusion_networks import svd_networks, text_networks
 
     size, device = options.networks, torch.device(options.device)
+    if options.row in OURS:
+        return method_spec(options.row).make(device)
     if options.row.startswith("stereocrafter"):
         steps = int(options.row.rpartition("_")[2])
         return StereoCrafter(svd_networks(9, size, device), StereoCrafterSettings(steps=steps))
@@ -50,36 +49,33 @@ def method_of(options: argparse.Namespace) -> Any:
 
 
 def run_one(options: argparse.Namespace) -> dict[str, float]:
-    """Time one row in this process, after a run on one frame of 64x64 px."""
+    """Time one row in this process."""
     from spatialme.evaluation.run_method import warped_clips
+    from spatialme.flow import open_flow
 
-    method, device = method_of(options), torch.device(options.device)
-    on_gpu = device.type == "cuda"
-    seconds = 0.0
-    for frames, width, height in ((1, 64, 64), (options.frames, *options.size)):
+    device = torch.device(options.device)
+    method, flow = method_of(options), open_flow("auto", device)
+
+    def convert(frames: int, width: int, height: int) -> dict[str, float]:
         left = torch.rand(frames, 3, height, width, generator=torch.Generator().manual_seed(0)).to(device)
         disparity = torch.zeros(frames, 1, height, width, device=device)
         disparity[..., width // 3 : width // 2] = width / 50
-        if on_gpu:
-            torch.cuda.reset_peak_memory_stats()
-        started = time.perf_counter()
-        with torch.inference_mode():
-            for view in method.stream(warped_clips(left, disparity)):
-                view.cpu()  # waits for the device
-        seconds = time.perf_counter() - started
-    peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"seconds": seconds, "gigabytes": peak / 1e9}
+        with torch.inference_mode(), rows.measured(options.device) as figures:
+            warped = warped_clips(left, disparity)
+            for view in method.stream(flow.stream(warped) if method.needs_motion else warped):
+                view.cpu()
+        return figures
+
+    convert(3, 64, 64)
+    return convert(options.frames, *options.size)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser = rows.parser(__doc__, device="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--networks", choices=["tiny", "full"], default="full" if torch.cuda.is_available() else "tiny")
     parser.add_argument("--size", default="512x512")
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--row", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.row:
@@ -87,20 +83,16 @@ def main() -> None:
         print(json.dumps(run_one(options)))
         return
 
-    gpu = torch.cuda.get_device_name() if options.device.startswith("cuda") else "no GPU"
     print(
-        f"{options.networks} networks with random weights, {options.frames} frames of {options.size}; {gpu}, "
-        f"{platform.machine()}, {os.cpu_count()} cores, {options.threads} threads, load {os.getloadavg()[0]:.1f}, "
-        f"torch {torch.__version__}\n"
+        f"{options.networks} diffusion networks with random weights, {options.frames} frames of {options.size}; "
+        f"{rows.conditions(options)}\n"
     )
-    print("| | s / clip | s / frame | peak memory, GB |")
+    print("| | s / frame | processor s / frame | peak memory, GB |")
     print("|---|---|---|---|")
     for name in options.methods.split(","):
-        words = [sys.executable, __file__, *sys.argv[1:], "--row", name]
-        output = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
-        figures = json.loads(output.splitlines()[-1])
-        seconds = figures["seconds"]
-        print(f"| {name} | {seconds:.1f} | {seconds / options.frames:.2f} | {figures['gigabytes']:.2f} |", flush=True)
+        figures = rows.run_row(name)
+        seconds, busy = figures["seconds"] / options.frames, figures["busy"] / options.frames
+        print(f"| {name} | {seconds:.3f} | {busy:.3f} | {figures['gigabytes']:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

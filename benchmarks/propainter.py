@@ -14,20 +14,14 @@ import argparse
 import importlib.util
 import json
 import os
-import platform
-import resource
-import subprocess
-import sys
-import time
+import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
+import rows
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
 HOLE_SHARE = 0.03
 ROWS = {
     "pytorchcv, window by window": "pytorchcv",
@@ -134,20 +128,12 @@ def theirs(options: argparse.Namespace) -> Callable[[int], Tensor]:
 def run_one(options: argparse.Namespace) -> dict[str, float]:
     """Time one row in this process."""
     inpaint = theirs(options) if options.row == "pytorchcv" else ours(options, as_published=options.row == "exact")
-    on_gpu = options.device.startswith("cuda")
     with torch.inference_mode():
         inpaint(2)
-        if on_gpu:
-            torch.cuda.reset_peak_memory_stats()
-            torch.cuda.synchronize()
-        started, busy = time.perf_counter(), time.process_time()
-        painted = inpaint(options.frames)
-        if on_gpu:
-            torch.cuda.synchronize()
-    seconds, busy = time.perf_counter() - started, time.process_time() - busy
-    peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        with rows.measured(options.device) as figures:
+            painted = inpaint(options.frames)
     torch.save(painted.cpu(), options.result)
-    return {"seconds": seconds / options.frames, "busy": busy / options.frames, "gigabytes": peak / 1e9}
+    return figures
 
 
 def psnr_in_holes(one: Tensor, other: Tensor, holes: Tensor) -> float:
@@ -156,13 +142,10 @@ def psnr_in_holes(one: Tensor, other: Tensor, holes: Tensor) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu")
+    parser = rows.parser(__doc__, device="cpu")
     parser.add_argument("--size", default="432x240", help="multiples of 8")
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--precision", choices=["float32", "float16", "bfloat16"], default="float32")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--row", help=argparse.SUPPRESS)
     parser.add_argument("--result", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -171,13 +154,7 @@ def main() -> None:
         print(json.dumps(run_one(options)))
         return
 
-    print(
-        f"{options.size}, {options.frames} frames, {options.precision} on {options.device}; {platform.machine()}, ",
-        end="",
-    )
-    print(
-        f"{os.cpu_count()} cores, {options.threads} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}\n"
-    )
+    print(f"{options.size}, {options.frames} frames, {options.precision}; {rows.conditions(options)}\n")
     print("| | s / frame | processor s / frame | peak memory, GB | times faster | PSNR in holes against exact, dB |")
     print("|---|---|---|---|---|---|")
     size = tuple(map(int, options.size.split("x")))
@@ -187,16 +164,15 @@ def main() -> None:
     for label, row in ROWS.items():
         if row == "pytorchcv" and importlib.util.find_spec("pytorchcv") is None:
             continue
-        result = f"{os.environ.get('TMPDIR', '/tmp')}/propainter_{os.getpid()}_{row}.pt"
-        words = [sys.executable, __file__, *sys.argv[1:], "--row", row, "--result", result]
-        output = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
-        figures[row] = json.loads(output.splitlines()[-1])
+        result = f"{tempfile.gettempdir()}/propainter_{os.getpid()}_{row}.pt"
+        figures[row] = rows.run_row(row, "--result", result)
         pictures[row] = torch.load(result)
         os.unlink(result)
         first = next(iter(figures.values()))
         against = psnr_in_holes(pictures[row], pictures["exact"], holes) if row == "default" else None
         print(
-            f"| {label} | {figures[row]['seconds']:.2f} | {figures[row]['busy']:.2f} | {figures[row]['gigabytes']:.2f} "
+            f"| {label} | {figures[row]['seconds'] / options.frames:.2f} | {figures[row]['busy'] / options.frames:.2f} "
+            f"| {figures[row]['gigabytes']:.2f} "
             f"| {first['seconds'] / figures[row]['seconds']:.2f} | {'' if against is None else f'{against:.1f}'} |",
             flush=True,
         )
