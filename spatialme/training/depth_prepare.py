@@ -2,6 +2,8 @@
 
 pairs, side-by-side videos -> RAFT both ways -> what both eyes agree on -> one labelled picture per eye
 mono videos, photographs   -> pictures without labels, for a teacher to answer
+panoramas                  -> views all around, the same
+drawn rooms                -> pictures with exact labels
 """
 
 from __future__ import annotations
@@ -29,17 +31,22 @@ from spatialme.evaluation.pairs import split_eyes
 from spatialme.flow import open_flow
 from spatialme.shots import to_tensor
 from spatialme.training import depth_set
+from spatialme.training.depth_panorama import panorama_views
+from spatialme.training.depth_rooms import draw_room
 from spatialme.training.depth_set import DepthEntry, DepthPicture, Split
 from spatialme.training.depth_stereo import BothWays, match_eyes
 from spatialme.video.reader import open_source
 
 LOGGER = logging.getLogger(__name__)
-Kind = Literal["pair", "sbs", "mono", "sbs_mono"]  # the mono ones are stored without labels
+# the mono ones and panoramas are stored without labels
+Kind = Literal["pair", "sbs", "mono", "sbs_mono", "panorama", "rooms"]
+MATCHED_KINDS: tuple[Kind, ...] = ("pair", "sbs")
 Picture = NDArray[np.uint8]
 Moment = list[Picture]  # one eye: a frame, and the one after it if there is one
 
 SHORT_SIDE, LONG_SIDE = 288, 640  # px of the stored pictures, at most; RAFT's time grows with their square
 LEAST_KNOWN = 0.2  # of a labelled picture's pixels; below it the pair is not rectified
+ROOM_SIZE = 192, 256  # height, width in px of drawn scenes
 LEAST_CONTRAST = 6.0  # standard deviation of a picture's brightness, of 255; below it there is nothing to see
 
 
@@ -52,9 +59,9 @@ class Material:
 
     name: str
     kind: Kind
-    left: str  # path from the list's folder; of an `sbs` both eyes, of `mono` the only one
+    left: str  # path from the list's folder; of an `sbs` both eyes, of `mono` the only one; nothing for `rooms`
     right: str
-    frames: int  # how many to take, spread evenly
+    frames: int  # how many to take, spread evenly; of a panorama and of `rooms` how many views or scenes
     first: float  # share of the video at which to begin ...
     last: float  # ... and to end
     source: str
@@ -64,8 +71,8 @@ class Material:
 
     @property
     def labelled(self) -> bool:
-        """The eyes are matched."""
-        return not self.kind.endswith("mono")
+        """Something is known of the depth."""
+        return self.kind in (*MATCHED_KINDS, "rooms")
 
 
 def prepare_set(material: Path, output: Path, *, root: Path, teacher: str | None, device: str) -> Iterator[str]:
@@ -77,7 +84,7 @@ def prepare_set(material: Path, output: Path, *, root: Path, teacher: str | None
     with torch.inference_mode():
         flow: BothWays | None = None
         for row in rows:
-            if row.labelled and flow is None:
+            if row.kind in MATCHED_KINDS and flow is None:
                 flow = open_flow("raft", chosen).method
             found = list(_prepare(row, root, output, flow, chosen))
             entries += found
@@ -126,11 +133,8 @@ def _prepare(
     row: Material, root: Path, output: Path, flow: BothWays | None, device: torch.device
 ) -> Iterator[DepthEntry]:
     """Store the pictures of one row, but those that are there, and tell what they are."""
-    for number, eyes in enumerate(_chosen_frames(row, root)):
-        names = [f"{row.name}-{number:03d}{side}" for side in ("l", "r")[: len(eyes)]]
-        if not all((output / f"{name}.npz").is_file() for name in names):
-            for name, picture in zip(names, _pictures(row, eyes, flow, device)):
-                depth_set.write_picture(output, name, picture)
+    stored = _drawn(row, output) if row.kind == "rooms" else _seen(row, root, output, flow, device)
+    for names in stored:
         for name in names:
             picture = depth_set.read_picture(output, name)
             known = float(np.isfinite(picture.label).mean())
@@ -141,6 +145,25 @@ def _prepare(
                 LOGGER.warning("%s: the eyes agree on %.0f %% of it only; left out", name, 100 * known)
                 continue
             yield DepthEntry(name, row.source, row.split, row.licence, row.commercial, labelled=row.labelled)
+
+
+def _drawn(row: Material, output: Path) -> Iterator[list[str]]:
+    """Draw and store a row's scenes in perspective; the names of each."""
+    for number in range(row.frames):
+        name = f"{row.name}-{number:03d}"
+        if not (output / f"{name}.npz").is_file():
+            depth_set.write_picture(output, name, draw_room(np.random.default_rng(number), ROOM_SIZE))
+        yield [name]
+
+
+def _seen(row: Material, root: Path, output: Path, flow: BothWays | None, device: torch.device) -> Iterator[list[str]]:
+    """Store a row's pictures, matched if they are a pair; the names of each moment's."""
+    for number, eyes in enumerate(_chosen_frames(row, root)):
+        names = [f"{row.name}-{number:03d}{side}" for side in ("l", "r")[: len(eyes)]]
+        if not all((output / f"{name}.npz").is_file() for name in names):
+            for name, picture in zip(names, _pictures(row, eyes, flow, device)):
+                depth_set.write_picture(output, name, picture)
+        yield names
 
 
 def _pictures(row: Material, eyes: list[Moment], flow: BothWays | None, device: torch.device) -> list[DepthPicture]:
@@ -157,6 +180,10 @@ def _pictures(row: Material, eyes: list[Moment], flow: BothWays | None, device: 
 
 def _chosen_frames(row: Material, root: Path) -> Iterator[list[Moment]]:
     """Both eyes, or the only one, at each moment that a row asks for."""
+    if row.kind == "panorama":
+        ((panorama,),) = _read(root / row.left, [0])
+        yield from ([[view]] for view in panorama_views(panorama, row.frames))
+        return
     paths = [root / row.left] + ([root / row.right] if row.kind == "pair" else [])
     count = _count(paths[0]) if row.frames > 1 or row.last < 1 or row.first > 0 else 1
     places = np.linspace(row.first * count, max(row.first * count, row.last * count - 1), row.frames)
