@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from spatialme.data.augment import Augmentation
-from spatialme.data.manifest import Split
+from spatialme.data.manifest import Split, read_manifest
 from spatialme.data.mixture import SYNTHETIC, Mixture, NumberedSamples, open_sources
 from spatialme.data.patches import Patches
 from spatialme.data.pool import Pool
@@ -41,6 +41,7 @@ class StereoData(pl.LightningDataModule):
         pool: int | None = None,
         pool_folder: Path = Path("pools"),
         patch: int | None = None,
+        watched: list[str] | None = None,
     ):
         """Name the material.
 
@@ -59,9 +60,12 @@ class StereoData(pl.LightningDataModule):
             pool: Make only this many samples, keep them, and cut every patch out of one of them.
             pool_folder: Where they are kept: 19 bytes per pixel.
             patch: Side in px of the patches around holes that are cut out of the pool's samples.
+            watched: Further sources, whose held-out clips are validated and tested on, whatever their licence; no clip
+                of theirs is trained on, so they may be cameras that training never sees.
 
         Raises:
-            OptionError: A share that is not positive, a crop that is too small, or a pool without a fitting patch.
+            OptionError: A share that is not positive, a crop that is too small, a pool without a fitting patch, or a
+                source that is both trained on and watched.
         """
         super().__init__()
         self.sources = sources or {SYNTHETIC: 1.0}
@@ -73,6 +77,9 @@ class StereoData(pl.LightningDataModule):
             raise OptionError(
                 f"pool is {pool} and patch is {patch}, expected both or neither, and patches of 32 to {crop} px"
             )
+        self.watched = watched or []
+        if both := sorted(set(self.watched) & set(self.sources)):
+            raise OptionError(f"{', '.join(both)} is among both sources and watched; name it once")
         self.disturbance = disturbance
         self.pool, self.pool_folder, self.patch = pool, pool_folder, patch
         self.manifests = manifests or []
@@ -115,7 +122,7 @@ class StereoData(pl.LightningDataModule):
         return self._held_out("test")
 
     def _held_out(self, split: Split) -> list[DataLoader[Sample]]:
-        sources = self._open(split)
+        sources = self._open(split) | self._open_watched(split)
         self.held_out_names = list(sources)
         seed = HELD_OUT_SEED + (split == "test")
         mixtures = [
@@ -135,6 +142,19 @@ class StereoData(pl.LightningDataModule):
             commercial_only=self.commercial_only,
             disturbance=self.disturbance if split == "train" else 0.0,
         )
+
+    def _open_watched(self, split: Split) -> dict:
+        """A name without held-out clips of any split is a mistake."""
+        manifests, crop = self.manifests, self.crop
+        found = open_sources(manifests, split, crop, names=self.watched, commercial_only=False)
+        missing = [name for name in self.watched if name not in found]
+        held_out = {clip.source for path in manifests for clip in read_manifest(path) if clip.split != "train"}
+        if unknown := [name for name in missing if name not in held_out]:
+            raise OptionError(
+                f"source {unknown[0]!r} has no clips to watch; those with held-out clips are "
+                f"{', '.join(sorted(held_out)) or 'none'}"
+            )
+        return found
 
     def _loader(self, samples: Dataset[Sample], workers: int, *, sampler: NumberedSamples | None) -> DataLoader[Sample]:
         return DataLoader(
