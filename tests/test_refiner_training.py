@@ -138,7 +138,7 @@ def test_start_from_the_mean_makes_it_the_content(size):
     branches = [smooth_picture() for _ in range(3)]
     answer = network(*branches, torch.zeros(1, 1, 48, 48))
     error = (answer.content - sum(branches) / 3)[..., 8:-8, 8:-8]
-    assert float(error.square().mean().sqrt()) < 0.03  # the straight line that stands for two curves
+    assert float(error.square().mean().sqrt()) < 0.01  # broken lines for a curve; a straight one leaves 0.017
     torch.testing.assert_close(answer.m3, torch.full_like(answer.m3, 0.7))
     assert (answer.m1 == 0.5).all()
     torch.testing.assert_close(answer.m2, torch.full_like(answer.m2, 2 / 3))

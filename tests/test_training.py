@@ -296,6 +296,8 @@ def test_smoke_run_learns_validates_and_exports(tmp_path, monkeypatch):
     trained, data = finished.model, finished.datamodule
     batch = next(iter(data.val_dataloader()[0]))
     start = make_module().refiner_terms(answer_of(make_module().network, batch), batch)["content"]
+    # 2.3 % here: METHOD's start is the branches' blend already, and 20 steps of 2e-3 move a mask's logit by 0.04 at
+    # most. A run that does not learn stays at 1, one of the wrong sign goes above it
     assert float(trained.refiner_terms(answer_of(trained.network, batch), batch)["content"]) < 0.985 * float(start)
     assert {"validation/synthetic/psnr_hole/refined", "validation/synthetic/psnr_hole/gain"} <= set(trained.scores)
 
@@ -367,6 +369,8 @@ def test_every_config_is_a_run_that_starts(path, tmp_path, monkeypatch, vgg19):
     small += ["--data.sources={synthetic: 1}", "--data.crop=32", "--data.batch_size=1", "--data.held_out_samples=1"]
     if "pool:" in path.read_text():
         small += ["--data.pool=1", "--data.patch=32"]
+    if "watched:" in path.read_text():
+        small += ["--data.watched=[]"]
     finished = cli.run_cli("fit", ["--config", str(path), *small])
     assert int(finished.model.steps) == 1
 
