@@ -8,8 +8,10 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import pytest
 import torch
 
+import spatialme.evaluation.compare as compare_module
 from spatialme.shots import to_arrays
 from tests.scenes import Layer, LayeredScene, Texture
 
@@ -72,3 +74,13 @@ def write_pair(folder: Path, name: str, scene: LayeredScene) -> None:
         write_image(folder / f"{name}_right.png", right[0])
         return
     write_video(folder / f"{name}_sbs.mkv", [np.concatenate(eyes, axis=1) for eyes in zip(left, right)])
+
+
+def measure_psnr_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `compare` take no other figure, for tests of what goes on around the metrics."""
+
+    def psnr(view, truth, left, hole, **networks):
+        return {"psnr": float(-10 * torch.log10((view - truth).square().mean((1, 2, 3)) + 1e-10).mean())}
+
+    monkeypatch.setattr(compare_module, "measure", psnr)
+    monkeypatch.setattr(compare_module, "Lpips", lambda device: None)

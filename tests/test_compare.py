@@ -48,7 +48,7 @@ from spatialme.evaluation.statistics import bootstrap_interval, sign_flip_p
 from spatialme.evaluation.worst import worst_holes
 from spatialme.flow import WEIGHT_NAMES
 from spatialme.weights import find
-from tests.stereo_files import arrays, crowd, write_image, write_pair, write_video
+from tests.stereo_files import arrays, crowd, measure_psnr_alone, write_image, write_pair, write_video
 
 test_table.__test__ = False  # a table of a test, not a test
 
@@ -595,11 +595,7 @@ def test_the_summary_names_methods_and_files(finished, folder):
 def quick(monkeypatch):
     """Takes PSNR alone, for tests of what goes on around the metrics."""
 
-    def psnr(view, truth, left, hole, **networks):
-        return {"psnr": float(-10 * torch.log10((view - truth).square().mean((1, 2, 3)) + 1e-10).mean())}
-
-    monkeypatch.setattr(compare_module, "measure", psnr)
-    monkeypatch.setattr(compare_module, "Lpips", lambda device: None)
+    measure_psnr_alone(monkeypatch)
 
 
 @pytest.mark.usefixtures("quick")

@@ -29,7 +29,7 @@ from spatialme.evaluation.results import Comparison, Row
 from spatialme.evaluation.run_method import MethodRunner, as_shot, warped_clips
 from spatialme.flow import open_flow
 from tests.scenes import Layer, LayeredScene, Texture
-from tests.stereo_files import arrays, crowd, write_image, write_pair, write_video
+from tests.stereo_files import arrays, crowd, measure_psnr_alone, write_image, write_pair, write_video
 
 test_table.__test__ = False  # a table of a test, not a test
 
@@ -41,11 +41,7 @@ SIZE = {"width": 160, "height": 120}
 def quick(monkeypatch):
     """Takes PSNR alone, for tests of what goes on around the metrics."""
 
-    def psnr(view, truth, left, hole, **networks):
-        return {"psnr": float(-10 * torch.log10((view - truth).square().mean((1, 2, 3)) + 1e-10).mean())}
-
-    monkeypatch.setattr(compare_module, "measure", psnr)
-    monkeypatch.setattr(compare_module, "Lpips", lambda device: None)
+    measure_psnr_alone(monkeypatch)
     monkeypatch.setattr(compare_module, "SHOWN_CLIPS", 0)
     monkeypatch.setattr(compare_module, "_comfort", lambda view, material, keeps_warp: {})
 
@@ -271,6 +267,7 @@ def test_a_tool_is_run_on_every_clip_and_scored(clips, tmp_path):
         assert rows[clip, "tool"].error == ""
         assert rows[clip, "tool"].value("psnr") == pytest.approx(rows[clip, "copy_left"].value("psnr"))
         assert rows[clip, "tool"].seconds_per_frame > 0
+        assert 1 < rows[clip, "tool"].peak_memory_mb < 200, "an interpreter's"
         assert (tmp_path / "out" / "commands" / "tool" / clip / "result").is_dir()
 
 

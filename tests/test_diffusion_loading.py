@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,8 @@ import torch
 from spatialme.errors import OptionError, WeightsError
 from spatialme.evaluation.baselines import DIFFUSION_METHODS, METHODS
 from spatialme.evaluation.baselines.diffusion.checkpoints import CHECKPOINTS, diffusers
+from spatialme.evaluation.commands import compare
+from tests.stereo_files import crowd, measure_psnr_alone, write_pair
 
 CPU = torch.device("cpu")
 NEEDS = {
@@ -77,6 +81,36 @@ def test_a_place_is_a_path_a_hub_id_or_the_folder_beside_the_other_weights(monke
     monkeypatch.delenv("SPATIALME_SVD")
     (tmp_path / "none" / "svd").mkdir(parents=True)
     assert svd.place() == str(tmp_path / "none" / "svd")
+
+
+def test_a_checkpoints_files_of_weights_are_named_and_nothing_else(monkeypatch, tmp_path):
+    svd = CHECKPOINTS["svd"]
+    assert svd.files() == []
+    monkeypatch.setenv("SPATIALME_SVD", "owner/some-model_1.1")
+    assert svd.files() == []
+    files = [tmp_path / "copy" / "unet" / "a.safetensors", tmp_path / "copy" / "vae" / "b.bin"]
+    for path in (*files, tmp_path / "copy" / "unet" / "config.json"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(path.name)
+    monkeypatch.setenv("SPATIALME_SVD", str(tmp_path / "copy"))
+    assert svd.files() == files
+    monkeypatch.setenv("SPATIALME_SVD", str(files[0]))
+    assert svd.files() == files[:1]
+
+
+def test_a_report_has_the_hash_of_the_users_own_weights(monkeypatch, tmp_path):
+    contents = {"m2svid.pt": b"one", "svd.safetensors": b"two"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        monkeypatch.setenv(f"SPATIALME_{Path(name).stem.upper()}", str(tmp_path / name))
+    measure_psnr_alone(monkeypatch)
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    write_pair(clips, "a", crowd(width=160, height=120))
+    summary = compare(data=clips, out=tmp_path / "out", methods="copy_left,m2svid", disparity="sgbm", device="cpu")
+    said = summary.comparison.conditions["weights (sha256)"]
+    for name, content in contents.items():
+        assert f"{Path(name).stem} {hashlib.sha256(content).hexdigest()[:12]}" in said
 
 
 def test_the_variables_are_those_of_the_documentation():

@@ -21,6 +21,7 @@ from spatialme.data.clip_files import FrameFile
 from spatialme.errors import InputError, OptionError, SpatialmeError
 from spatialme.evaluation.external import find_result, right_frames
 from spatialme.evaluation.pairs import Array, ClipSource, file_stem
+from spatialme.evaluation.peak import PeakMemory, watched_program
 from spatialme.evaluation.protocols import Protocol
 
 SEPARATOR = ";"  # between commands, a word of its own
@@ -44,10 +45,15 @@ class CommandTool:
         self.summary = f"made by {shlex.join(words)}"
         self._words, self._folder, self._timeout_seconds = words, folder, timeout_seconds
         self._seconds: dict[str, float] = {}
+        self._peak_memory_mb: dict[str, float] = {}
 
     def seconds(self, clip: str) -> float | None:
         """From the tool's start to its end."""
         return self._seconds.get(clip)
+
+    def peak_memory_mb(self, clip: str) -> float | None:
+        """Of the tool and all that it has started."""
+        return self._peak_memory_mb.get(clip)
 
     def frames(self, source: ClipSource, protocol: Protocol) -> Iterator[Array]:
         """Run the tool and yield what it made.
@@ -68,11 +74,12 @@ class CommandTool:
             "output_folder": result,
         }
         start = time.perf_counter()
-        self._run([_filled_in(word, places) for word in self._words], folder / "log.txt")
+        peak = self._run([_filled_in(word, places) for word in self._words], folder / "log.txt")
         self._seconds[source.name] = time.perf_counter() - start
+        self._peak_memory_mb[source.name] = peak.megabytes
         yield from right_frames(find_result(result, "clip"), AS_IT_IS)
 
-    def _run(self, words: list[str], log: Path) -> None:
+    def _run(self, words: list[str], log: Path) -> PeakMemory:
         with log.open("wb") as said:
             try:
                 process = subprocess.Popen(
@@ -81,7 +88,8 @@ class CommandTool:
             except OSError as error:
                 raise SpatialmeError(f"{self.name}: {words[0]} cannot be started: {error.strerror}") from error
             try:
-                code = process.wait(self._timeout_seconds)
+                with watched_program(process.pid) as peak:
+                    code = process.wait(self._timeout_seconds)
             except subprocess.TimeoutExpired:
                 raise SpatialmeError(
                     f"{self.name} took more than {self._timeout_seconds:g} s and was ended; give --command-timeout"
@@ -91,6 +99,7 @@ class CommandTool:
                     _end_group(process)
         if code != 0:
             raise SpatialmeError(f"{self.name} ended with exit code {code}: {_last_line(log)}")
+        return peak
 
 
 def parse_commands(text: str | None, folder: Path, *, timeout_seconds: float) -> list[CommandTool]:

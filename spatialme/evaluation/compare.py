@@ -189,7 +189,7 @@ class Comparer:
         if name in self._tools:
             tool = self._tools[name]
             view = next_view(tool, frames[name], pair, material.shift_px)
-            account.seconds = tool.seconds(pair.name)
+            account.seconds, account.peak_memory_mb = tool.seconds(pair.name), tool.peak_memory_mb(pair.name)
             return view, None
         runner = self._runners[name]
         if isinstance(runner, SpatialmeError):

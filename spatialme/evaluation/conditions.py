@@ -7,6 +7,7 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -15,21 +16,22 @@ import numpy as np
 import torch
 
 from spatialme import __version__
+from spatialme.disk import sha256
 from spatialme.evaluation.features import ALEXNET_FILE
 
 
-def conditions(*, device: torch.device, matcher: str, weights: dict[str, Path]) -> dict[str, str]:
+def conditions(*, device: torch.device, matcher: str, weights: Mapping[str, Sequence[Path]]) -> dict[str, str]:
     """Lines for a report.
 
     Args:
         device: Where the methods ran.
         matcher: What gave the disparity.
-        weights: Files of networks that took part, by name.
+        weights: Files of networks that took part, by name; several files are hashed as one.
     """
     gpu = f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ", no GPU"
     alexnet = resources.files("spatialme").joinpath("assets").joinpath(ALEXNET_FILE).read_bytes()
     hashes = {"alexnet (for LPIPS)": hashlib.sha256(alexnet).hexdigest()}
-    hashes |= {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in weights.items()}
+    hashes |= {name: sha256(*paths) for name, paths in weights.items()}
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "machine": f"{platform.platform()}, {platform.machine()}, {os.cpu_count()} CPUs{gpu}",
@@ -39,5 +41,6 @@ def conditions(*, device: torch.device, matcher: str, weights: dict[str, Path]) 
         "weights (sha256)": "; ".join(f"{name} {digest[:12]}" for name, digest in hashes.items()),
         "seconds": "from frames and disparity to finished views: forward warp, flow where needed, and the method; "
         "without matching, reading and writing",
-        "memory": "peak of the GPU" if device.type == "cuda" else "peak of the whole process while the method ran",
+        "memory": ("peak of the GPU" if device.type == "cuda" else "peak of the whole process while the method ran")
+        + "; of a command, all its processes on the CPU",
     }

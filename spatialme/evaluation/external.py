@@ -37,6 +37,9 @@ class Tool(Interface):
     def seconds(self, clip: str) -> float | None:
         """What a clip has taken, once its frames have been asked for; None where nobody knows."""
 
+    def peak_memory_mb(self, clip: str) -> float | None:
+        """The most memory that the tool has held for a clip; None where nobody knows."""
+
 
 @dataclass(frozen=True)
 class ExternalTool:
@@ -57,6 +60,9 @@ class ExternalTool:
             yield fit(frame, protocol)
 
     def seconds(self, clip: str) -> None:
+        """Nobody knows."""
+
+    def peak_memory_mb(self, clip: str) -> None:
         """Nobody knows."""
 
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import psutil
 import torch
 from torch import Tensor
 
 from spatialme.evaluation.baselines import METHODS
+from spatialme.evaluation.peak import watched_memory
 from spatialme.flow import FlowEstimator
 from spatialme.types import Clip, DepthClip, Motion, WarpedClip, cut
 from spatialme.warp import warp_clip
 
 CLIP_FRAMES = 8  # that a method gets at a time
 OUTLIERS = 0.005  # share of the disparities on either side that are taken for mistakes of the matching
-SAMPLE_SECONDS = 0.01  # between two looks at the process's memory
 
 
 @dataclass(frozen=True)
@@ -89,36 +86,3 @@ def motion_of(frames: Tensor, flow: FlowEstimator) -> Motion:
     """Optical flow of some frames, (T, 3, H, W), taken for one shot."""
     ((_, motion),) = flow.with_motion([frames], as_shot)
     return motion
-
-
-@dataclass
-class PeakMemory:
-    """Filled when its watch ends."""
-
-    megabytes: float = 0.0
-
-
-@contextlib.contextmanager
-def watched_memory(device: torch.device) -> Iterator[PeakMemory]:
-    """Note the most memory that is held meanwhile."""
-    peak = PeakMemory()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        yield peak
-        peak.megabytes = torch.cuda.max_memory_allocated(device) / 2**20
-        return
-    process, ended = psutil.Process(), threading.Event()
-
-    def watch() -> None:
-        while True:
-            peak.megabytes = max(peak.megabytes, process.memory_info().rss / 2**20)
-            if ended.wait(SAMPLE_SECONDS):
-                return
-
-    watcher = threading.Thread(target=watch, name="memory", daemon=True)
-    watcher.start()
-    try:
-        yield peak
-    finally:
-        ended.set()
-        watcher.join()

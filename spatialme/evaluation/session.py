@@ -12,6 +12,7 @@ from spatialme.device import pick_device
 from spatialme.disk import make_folder, write_text
 from spatialme.errors import OptionError
 from spatialme.evaluation.baselines import METHODS
+from spatialme.evaluation.baselines.diffusion.checkpoints import CHECKPOINTS
 from spatialme.evaluation.command_tool import parse_commands
 from spatialme.evaluation.compare import VGG16, Comparer, compare_all
 from spatialme.evaluation.conditions import conditions
@@ -81,7 +82,6 @@ def run(
         flow=open_flow("auto", where),
     )
     rows, shown = compare_all(comparer, sources)
-    weights = {name: path for name in (*WEIGHT_NAMES, VGG16) if (path := find(name)) is not None}
     said = f"maps of {matcher}" if isinstance(matcher, Path) else matcher[0]
     comparison = Comparison(
         protocol=chosen,
@@ -89,7 +89,7 @@ def run(
         shown=tuple(shown),
         methods={name: METHODS[name].summary for name in names} | {tool.name: tool.summary for tool in tools},
         baselines=tuple(name for name in [*names, *(tool.name for tool in tools)] if name not in OURS),
-        conditions=conditions(device=where, matcher=said, weights=weights) | _refiner(names),
+        conditions=conditions(device=where, matcher=said, weights=_weights(names)) | _refiner(names),
     )
     contents = {
         "results.csv": results_csv(comparison),
@@ -112,6 +112,13 @@ def _method_names(given: str | None, default: tuple[str, ...], tools: Sequence[T
             f"--methods, --external and --command name {', '.join(every) or 'nothing'}; name each method once"
         )
     return names
+
+
+def _weights(names: list[str]) -> dict[str, list[Path]]:
+    """Files of the networks that take part, by name."""
+    packaged = {name: [path] for name in (*WEIGHT_NAMES, VGG16) if (path := find(name)) is not None}
+    checkpoints = {name for method in names for name in METHODS[method].checkpoints}
+    return packaged | {name: files for name in sorted(checkpoints) if (files := CHECKPOINTS[name].files())}
 
 
 def _matcher(disparity: str, device: torch.device) -> tuple[str, Engine] | Path:

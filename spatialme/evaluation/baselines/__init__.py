@@ -26,6 +26,7 @@ class MethodSpec:
 def _copy_left(device: torch.device) -> Method:
     from spatialme.evaluation.baselines.copy_left import CopyLeft
 
+    checkpoints: tuple[str, ...] = ()  # names in `CHECKPOINTS`, of the user's own weights
     return CopyLeft()
 
 
@@ -113,7 +114,8 @@ def _stereodiffusion(device: torch.device) -> Method:
 
 def _diffusion(make: Callable[[torch.device], Method], summary: str, *checkpoints: str) -> MethodSpec:
     licences = "; ".join(f"{CHECKPOINTS[name].published}: {CHECKPOINTS[name].licence}" for name in checkpoints)
-    return MethodSpec(make, f"{summary}; not run on published weights by this project ({licences})")
+    said = f"{summary}; not run on published weights by this project ({licences})"
+    return MethodSpec(make, said, checkpoints=checkpoints)
 
 
 # the user's own copies of the weights, and the package diffusers

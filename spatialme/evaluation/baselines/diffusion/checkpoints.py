@@ -25,6 +25,7 @@ LOGGER = logging.getLogger(__name__)
 
 LARGE_PARAMETERS = 100_000_000  # a network beyond this takes minutes per frame on a CPU
 SPECIAL_TOKENS = 2  # start and end of a text
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 _SVD_LICENCE = "Stability AI Community licence, commercial use limited"
 
 
@@ -57,6 +58,16 @@ class Checkpoint:
         if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", chosen):
             return chosen
         raise WeightsError(f"{self.variable} is {chosen}, neither here nor a hub id such as owner/name; {advice}")
+
+    def files(self) -> list[Path]:
+        """The files of weights at its place, in the order of their names; none of a hub's, or if it is not here."""
+        try:
+            place = Path(self.place())
+        except WeightsError:
+            return []
+        if place.is_file():
+            return [place]
+        return sorted(path for path in place.rglob("*") if path.suffix in _WEIGHT_SUFFIXES)
 
 
 CHECKPOINTS = {
