@@ -37,6 +37,7 @@ def convert(
     inpaint: Engine = "auto",
     branch: BranchName = "refined",
     refine: RefineMode = "holes",
+    refiner: str | None = None,
     licence: Licence = "any",
     device: str = "auto",
     max_vram: float | None = None,
@@ -73,6 +74,7 @@ def convert(
         inpaint: Engine of the two video-inpainting branches.
         branch: What is written: the refined result or one branch alone.
         refine: Whether the refiner's picture replaces holes only, or everything.
+        refiner: Its weights: a file of `weights export`, a name of `weights list`, or blend for its untrained blend.
         licence: commercial refuses every network whose weights forbid commercial use, and names what replaces it.
         device: auto, cpu, cuda or cuda:N.
         max_vram: Gigabytes of GPU memory to stay within, by smaller clips; all there is when not given.
@@ -112,6 +114,7 @@ def convert(
         inpaint=inpaint,
         branch=branch,
         refine=refine,
+        refiner=refiner,
         licence=licence,
         device=device if devices is None else parse_devices(devices)[0],
         max_vram=max_vram,

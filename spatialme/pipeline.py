@@ -75,7 +75,9 @@ class Converter:
         )
         self.branches: list[Branch] = [BRANCHES[name](self.device, licence) for name in self._plan.names]
         self.flow = open_flow("auto", self.device) if any(b.needs_motion for b in self.branches) else None
-        self.refiner = Refiner.load(device=self.device, licence=licence) if self._plan.refined else None
+        self.refiner: Refiner | None = None
+        if self._plan.refined:
+            self.refiner = Refiner.load(self.settings.refiner, device=self.device, licence=licence)
         self.depth = depth or open_depth(
             self.settings.depth, device=self.device, input_size=self.settings.depth_size, licence=licence
         )
@@ -128,7 +130,8 @@ class Converter:
         if not self._plan.refined:
             return f"branch {names}"
         assert self.refiner is not None
-        how = "refined" if self.refiner.trained else "fused by the untrained refiner's initial blend"
+        blend = "fused by the untrained refiner's initial blend"
+        how = f"refined by {self.refiner.name}" if self.refiner.trained else blend
         return f"{names} {how}, in {'the holes' if self.settings.refine == 'holes' else 'the whole picture'}"
 
     def clip_length(self, width: int, height: int) -> int:

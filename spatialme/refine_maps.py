@@ -28,7 +28,7 @@ def refine_maps(
     max_disparity: float = 2.5,
     depth: str = "auto",
     inpaint: Engine = "propagation",
-    weights: str | None = None,
+    refiner: str | None = None,
     licence: Licence = "any",
     device: str = "auto",
 ) -> str:
@@ -41,7 +41,7 @@ def refine_maps(
         max_disparity: Depth budget in percent of the picture's width.
         depth: As in convert.
         inpaint: Engine of the two video-inpainting branches.
-        weights: The refiner to show: a file of `weights export`, or a name of `weights list`; convert's own by default.
+        refiner: Weights of the refiner to show, as in convert.
         licence: As in convert.
         device: auto, cpu, cuda or cuda:N.
 
@@ -56,7 +56,6 @@ def refine_maps(
     from spatialme.conversion import parse_seconds
     from spatialme.pipeline import Converter
     from spatialme.preview_sheet import write_png
-    from spatialme.refine import Refiner
     from spatialme.refine.panels import draw_panels
     from spatialme.settings import ConverterSettings
     from spatialme.shots import to_arrays
@@ -65,12 +64,15 @@ def refine_maps(
     if picture.suffix.lower() != ".png":
         raise OptionError(f"OUTPUT {picture} is the picture of the maps; give a name that ends with .png")
     settings = ConverterSettings(
-        max_disparity=max_disparity, depth=depth, quality="fast", inpaint=inpaint, licence=licence, device=device
+        max_disparity=max_disparity,
+        depth=depth,
+        quality="fast",
+        inpaint=inpaint,
+        refiner=refiner,
+        licence=licence,
+        device=device,
     )
-    converter = Converter(settings)
-    if weights is not None:
-        converter.refiner = Refiner.load(weights, device=converter.device, licence=licence)
-    seen = look(converter, Path(input), parse_seconds("--start", start))
+    seen = look(Converter(settings), Path(input), parse_seconds("--start", start))
     panels = draw_panels([seen.left, *seen.branches, seen.hole, *seen.answer])
     write_png(picture, to_arrays(panels[None], np.uint8)[0])
     return f"{picture}: left, poly, expansion, dl, holes; below them refined, M1, M2, M3 and C"

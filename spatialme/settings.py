@@ -34,6 +34,7 @@ class ConverterSettings:
     inpaint: Engine = "auto"
     branch: BranchName = "refined"
     refine: RefineMode = "holes"
+    refiner: str | None = None  # weights: a name, a file, or blend; None: the packaged default
     licence: Licence = "any"  # commercial refuses weights that forbid commercial use
     device: str = "auto"
     max_vram: float | None = None  # GB of GPU memory; None: all there is
@@ -62,6 +63,11 @@ def plan_branches(settings: ConverterSettings, *, propainter_ready: bool, gpu: b
     Raises:
         OptionError: Two choices contradict each other.
     """
+    if settings.refiner is not None and (settings.branch != "refined" or settings.quality == "draft"):
+        chosen = f"--branch {settings.branch}" if settings.branch != "refined" else "--quality draft"
+        raise OptionError(
+            f"--refiner {settings.refiner} has no use with {chosen}, which runs no refiner; leave one out"
+        )
     if settings.branch != "refined":
         return BranchPlan((settings.branch,), refined=False)
     if settings.quality == "draft":

@@ -20,7 +20,7 @@ import torch
 from spatialme.errors import InputError, OptionError, OutputError, SpatialmeError, WeightsError
 from spatialme.evaluation import compare as compare_module
 from spatialme.evaluation import pairs as pairs_module
-from spatialme.evaluation.baselines import METHODS, MethodSpec
+from spatialme.evaluation.baselines import METHODS, MethodSpec, method_spec
 from spatialme.evaluation.checks import check_distinct, check_eye_order, check_rectified
 from spatialme.evaluation.comfort import Comfort
 from spatialme.evaluation.commands import compare
@@ -81,7 +81,7 @@ def test_every_config_is_a_protocol_and_begins_with_its_command(path):
     command = rf"# spatialme compare --data FOLDER(/manifest.json)? --out FOLDER --protocol {path.stem}\n"
     assert re.match(command, path.read_text())
     assert set(protocol.metrics) <= set(columns())
-    assert set(protocol.methods) <= set(METHODS)
+    assert all(method_spec(name).summary for name in protocol.methods)
 
 
 def test_m2svid_takes_a_square_from_the_middle_of_the_reduced_picture():

@@ -50,7 +50,7 @@ def test_default_of_a_size_is_loaded_without_asking(monkeypatch):
     assert not Refiner.load(size="base").trained
     assert not Refiner.untrained().trained
     made = Converter(ConverterSettings(depth="tiny", quality="fast", device="cpu"))
-    assert made.written == "poly, propagation, expansion refined, in the holes"
+    assert made.written == "poly, propagation, expansion refined by refiner-small, in the holes"
 
 
 @pytest.mark.parametrize("name", [name for name in PACKAGED if not weights.WEIGHTS[name].commercial])

@@ -30,9 +30,10 @@ def compare(
 
     Args:
         data: Needed. Folder of clips: NAME_left.* with NAME_right.*, or NAME_sbs.*; videos or images. Or the
-            manifest.json of `spatialme prepare`.
+            manifest.json of `spatialme prepare`, several with commas between.
         out: Needed. Folder for results.csv, results.md and report.html; what is there under these names is replaced.
-        methods: Names with commas between, such as poly,expansion,telea; the protocol's when not given.
+        methods: Names with commas between, such as poly,expansion,telea; the protocol's when not given. refined=WEIGHTS
+            and everywhere=WEIGHTS take a refiner as convert's --refiner does.
         protocol: spatialme, m2svid, ablation, stereopilot, refiner, or a YAML file; up to 48 frames per clip when not
             given.
         disparity: How the real pair is matched: auto, raft, sgbm, or a folder with NAME.npy maps in px.

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from spatialme.errors import InputError, SpatialmeError
-from spatialme.evaluation.baselines import METHODS
+from spatialme.evaluation.baselines import method_spec
 from spatialme.evaluation.checks import check_distinct, check_eye_order, check_rectified
 from spatialme.evaluation.comfort import measure_comfort
 from spatialme.evaluation.dists import Dists
@@ -91,7 +91,7 @@ class Comparer:
         """Load the methods; one that cannot be loaded fails on every clip.
 
         Args:
-            methods: Names of `METHODS`.
+            methods: As `method_spec` knows them.
             tools: Others whose files are judged beside them.
             protocol: What of the clips is compared.
             matcher: Gives the real pairs' disparity: an engine with its name, or a folder of maps.
@@ -203,7 +203,7 @@ class Comparer:
         pair, scored = material.pair, material.scored
         prediction, truth, left = (eye[scored].to(self._device) for eye in (view, pair.right, pair.left))
         holes = None if hole is None else hole[scored].to(self._device)
-        keeps_warp = name not in self._tools and METHODS[name].keeps_warp
+        keeps_warp = name not in self._tools and method_spec(name).keeps_warp
         disparity = material.right_disparity[scored].to(self._device) if keeps_warp else None
         found = measure(prediction, truth, left, holes, flow=material.motion, disparity=disparity, **self._networks)
         return found | _comfort(view, material, keeps_warp=keeps_warp)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spatialme.evaluation.baselines import METHODS
+from spatialme.evaluation.baselines import method_spec
 from spatialme.evaluation.peak import watched_memory
 from spatialme.flow import FlowEstimator
 from spatialme.types import Clip, DepthClip, Motion, WarpedClip, cut
@@ -35,7 +35,7 @@ class MethodRunner:
         """Load the method and run it once, so that compiling is not timed; raises what loading raises."""
         self._device = device
         self._flow = flow
-        self._method = METHODS[name].make(device)
+        self._method = method_spec(name).make(device)
         noise = torch.rand((3, 3, 64, 96), generator=torch.Generator().manual_seed(0))
         step = torch.zeros((3, 1, 64, 96))
         step[..., 32:64] = 4.0

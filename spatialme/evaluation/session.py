@@ -10,8 +10,8 @@ import torch
 
 from spatialme.device import pick_device
 from spatialme.disk import make_folder, write_text
-from spatialme.errors import OptionError
-from spatialme.evaluation.baselines import METHODS
+from spatialme.errors import InputError, OptionError, SpatialmeError
+from spatialme.evaluation.baselines import FUSED, method_spec
 from spatialme.evaluation.baselines.diffusion.checkpoints import CHECKPOINTS
 from spatialme.evaluation.command_tool import parse_commands
 from spatialme.evaluation.compare import VGG16, Comparer, compare_all
@@ -19,9 +19,9 @@ from spatialme.evaluation.conditions import conditions
 from spatialme.evaluation.external import Tool, parse_externals
 from spatialme.evaluation.matching import Engine, open_matcher
 from spatialme.evaluation.page import page
-from spatialme.evaluation.pairs import find_pairs
+from spatialme.evaluation.pairs import ClipSource, find_pairs
 from spatialme.evaluation.prepared import find_prepared
-from spatialme.evaluation.protocols import load_protocol
+from spatialme.evaluation.protocols import Protocol, load_protocol
 from spatialme.evaluation.report import Table, markdown, means_table, results_csv
 from spatialme.evaluation.results import Comparison
 from spatialme.flow import WEIGHT_NAMES, open_flow
@@ -30,7 +30,7 @@ from spatialme.refine import Refiner
 from spatialme.weights import find
 
 DEFAULT_METHODS = ("poly", "propagation", "expansion", "refined")
-OURS = (*BRANCHES, "mean", "refined")
+OURS = (*BRANCHES, "mean", *FUSED)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def run(
     tools: list[Tool] = [*parse_externals(external), *commands]
     names = _method_names(methods, chosen.methods or DEFAULT_METHODS, tools)
     where = pick_device(device)
-    sources = find_prepared(data, chosen) if data.suffix == ".json" else find_pairs(data)
+    sources = _sources(data, chosen)
     matcher = _matcher(disparity, where)
     make_folder(out)
     comparer = Comparer(
@@ -87,8 +87,8 @@ def run(
         protocol=chosen,
         rows=tuple(rows),
         shown=tuple(shown),
-        methods={name: METHODS[name].summary for name in names} | {tool.name: tool.summary for tool in tools},
-        baselines=tuple(name for name in [*names, *(tool.name for tool in tools)] if name not in OURS),
+        methods={name: method_spec(name).summary for name in names} | {tool.name: tool.summary for tool in tools},
+        baselines=tuple(name for name in [*names, *(tool.name for tool in tools)] if not _is_ours(name)),
         conditions=conditions(device=where, matcher=said, weights=_weights(names)) | _refiner(names),
     )
     contents = {
@@ -101,11 +101,21 @@ def run(
     return ComparisonSummary(comparison, tuple(out / name for name in contents))
 
 
+def _sources(data: Path, protocol: Protocol) -> list[ClipSource]:
+    """Clips of a folder, or of manifests with commas between."""
+    if data.suffix != ".json":
+        return [*find_pairs(data)]
+    found = [source for manifest in str(data).split(",") for source in find_prepared(Path(manifest.strip()), protocol)]
+    names = [source.name for source in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{data} have clips of one name, such as {twice[0]}; prepare them under different names")
+    return found
+
+
 def _method_names(given: str | None, default: tuple[str, ...], tools: Sequence[Tool]) -> list[str]:
     names = [name.strip() for name in given.split(",") if name.strip()] if given is not None else list(default)
     for name in names:
-        if name not in METHODS:
-            raise OptionError(f"method {name!r} is not known; use {', '.join(METHODS)}")
+        method_spec(name)
     every = [*names, *(tool.name for tool in tools)]
     if not every or len(set(every)) != len(every):
         raise OptionError(
@@ -117,7 +127,7 @@ def _method_names(given: str | None, default: tuple[str, ...], tools: Sequence[T
 def _weights(names: list[str]) -> dict[str, list[Path]]:
     """Files of the networks that take part, by name."""
     packaged = {name: [path] for name in (*WEIGHT_NAMES, VGG16) if (path := find(name)) is not None}
-    checkpoints = {name for method in names for name in METHODS[method].checkpoints}
+    checkpoints = {name for method in names for name in method_spec(method).checkpoints}
     return packaged | {name: files for name in sorted(checkpoints) if (files := CHECKPOINTS[name].files())}
 
 
@@ -125,11 +135,28 @@ def _matcher(disparity: str, device: torch.device) -> tuple[str, Engine] | Path:
     return Path(disparity) if Path(disparity).is_dir() else open_matcher(disparity, device)
 
 
+def _is_ours(name: str) -> bool:
+    return name.partition("=")[0] in OURS
+
+
 def _refiner(names: list[str]) -> dict[str, str]:
-    """Whether `refined` is more than its initial blend."""
-    if "refined" not in names:
-        return {}
-    return {"refiner": "trained" if Refiner.load().trained else "untrained: the initial blend of its branches"}
+    """Whether `refined` is more than its initial blend, and which weights others have."""
+    said = []
+    for name in names:
+        fused, _, weights = name.partition("=")
+        if fused in FUSED:
+            said.append(f"{name}: {_refiner_of(weights or None)}")
+    return {"refiner": "; ".join(said)} if said else {}
+
+
+def _refiner_of(weights: str | None) -> str:
+    try:
+        refiner = Refiner.load(weights)
+    except SpatialmeError:
+        return "not loaded"
+    if not refiner.trained:
+        return "untrained, the initial blend of its branches"
+    return f"trained, {refiner.name} {refiner.digest[:12]}"
 
 
 def _aligned(table: Table) -> list[str]:

@@ -46,7 +46,8 @@ def picture_key(
         keep_going: Damaged pictures are replaced.
     """
     settings = asdict(converter.settings)
-    del settings["device"], settings["max_vram"]
+    # a refiner is told by its weights and its name, wherever its file lies
+    del settings["device"], settings["max_vram"], settings["refiner"]
     return _hash(
         {
             "source": source_identity(source),

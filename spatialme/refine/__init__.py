@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -25,22 +26,23 @@ __all__ = ["Refiner", "compose"]
 
 METADATA_KEY = "spatialme_mhfu"
 DEFAULTS: dict[str, str] = {}  # size -> packaged weights, which may be used commercially
+BLEND = "blend"  # in place of weights: the untrained refiner
 
 
 class Refiner:
     """The MHFU with its weights; holds no state between calls and one frame's features at a time."""
 
-    def __init__(self, network: MHFU, *, trained: bool, device: torch.device | str = "cpu") -> None:
-        """Take a copy of the network, so that one in training stays as it is."""
+    def __init__(self, network: MHFU, *, trained: bool, name: str = "", device: torch.device | str = "cpu") -> None:
+        """Take a copy of the network, so that one in training stays as it is; `name` is for reports."""
         frozen = copy.deepcopy(network).eval().requires_grad_(False)
         # channels last takes a third less time on a CPU at these channel counts
         self.network = frozen.to(device).to(memory_format=torch.channels_last)
-        self.trained = trained
+        self.trained, self.name = trained, name
 
     @classmethod
     def untrained(cls, size: str = "small", *, device: torch.device | str = "cpu") -> Refiner:
         """The refiner before training, which is its initial blend: a quarter poly and expansion each, half dl."""
-        return cls(MHFU(SIZES[size]), trained=False, device=device)
+        return cls(MHFU(SIZES[size]), trained=False, name=BLEND, device=device)
 
     @classmethod
     def load(
@@ -54,8 +56,8 @@ class Refiner:
         """Read weights: the packaged ones, or a file written by `save`.
 
         Args:
-            path: A safetensors file, whose metadata say which size it holds, or a name of `spatialme weights list`;
-                None: the packaged weights of the size, or the untrained refiner where there are none.
+            path: A safetensors file, whose metadata say which size it holds, a name of `spatialme weights list`, or
+                `BLEND`; None: the packaged weights of the size, or the untrained refiner where there are none.
             size: A name of `SIZES`. Without a path the size to load (small when None); with one, the size it must be.
             device: Where the network runs.
             licence: What named weights must allow.
@@ -68,14 +70,21 @@ class Refiner:
             raise OptionError(f"refiner size {size!r} is not known; use {' or '.join(SIZES)}")
         if path is None:
             path = DEFAULTS.get(size or "small")
-        if path is None:
+        if path is None or str(path) == BLEND:
             return cls.untrained(size or "small", device=device)
-        if str(path) in WEIGHTS:
-            path = _named(str(path), licence)
-        network = _read(Path(path))
+        file = _named(str(path), licence) if str(path) in WEIGHTS else Path(path).expanduser()
+        network = _read(file)
         if size is not None and network.size != SIZES[size]:
             raise WeightsError(f"{path} holds a refiner of {network.size}, expected {size!r}; leave the size out")
-        return cls(network, trained=True, device=device)
+        return cls(network, trained=True, name=Path(path).name, device=device)
+
+    @property
+    def digest(self) -> str:
+        """A hash of the weights, in hexadecimal digits."""
+        digest = hashlib.sha256()
+        for tensor in self.network.state_dict().values():
+            digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def save(self, path: str | Path) -> None:
         """Write the weights, with the network's size in the metadata, as one safetensors file."""
@@ -149,7 +158,9 @@ def _read(path: Path) -> MHFU:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
-        raise WeightsError(f"{path} does not exist, expected refiner weights; check the path") from None
+        raise WeightsError(
+            f"{path} does not exist, expected a file of refiner weights, a name of `spatialme weights list`, or {BLEND}"
+        ) from None
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} cannot be read as safetensors ({error}); fetch or export it again") from None
     if METADATA_KEY not in metadata:

@@ -1,4 +1,7 @@
-"""The compared methods: `METHODS` names them; a constructor imports its method when it is called."""
+"""The compared methods: `METHODS` names them; a constructor imports its method when it is called.
+
+`method_spec` also knows the refiner with weights of one's choice.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ from dataclasses import dataclass
 
 import torch
 
+from spatialme.errors import OptionError
 from spatialme.evaluation.baselines.diffusion.checkpoints import CHECKPOINTS
 from spatialme.evaluation.baselines.method import Method
 from spatialme.inpaint import BRANCHES
+from spatialme.settings import RefineMode
 
-__all__ = ["DIFFUSION_METHODS", "METHODS", "Method", "MethodSpec"]
+__all__ = ["DIFFUSION_METHODS", "FUSED", "METHODS", "Method", "MethodSpec", "method_spec"]
 
 
 @dataclass(frozen=True)
@@ -21,12 +26,12 @@ class MethodSpec:
     make: Callable[[torch.device], Method]
     summary: str
     keeps_warp: bool = True  # what the warp shows lies in its view where the disparity says
+    checkpoints: tuple[str, ...] = ()  # names in `CHECKPOINTS`, of the user's own weights
 
 
 def _copy_left(device: torch.device) -> Method:
     from spatialme.evaluation.baselines.copy_left import CopyLeft
 
-    checkpoints: tuple[str, ...] = ()  # names in `CHECKPOINTS`, of the user's own weights
     return CopyLeft()
 
 
@@ -79,10 +84,18 @@ def _mean(device: torch.device) -> Method:
     return MeanOfBranches("propagation", device)
 
 
-def _refined(device: torch.device) -> Method:
-    from spatialme.evaluation.baselines.branches import Refined
+FUSED: dict[str, RefineMode] = {"refined": "holes", "everywhere": "everywhere"}  # methods that may name weights
 
-    return Refined("propagation", device)
+
+def _fused(name: str, weights: str | None = None) -> MethodSpec:
+    def make(device: torch.device) -> Method:
+        from spatialme.evaluation.baselines.branches import Refined
+
+        return Refined("propagation", device, mode=FUSED[name], weights=weights)
+
+    where = "in the holes" if FUSED[name] == "holes" else "in the whole picture"
+    by = "" if weights is None else f", weights {weights}"
+    return MethodSpec(make, f"poly, propagation and expansion fused by the refiner, {where}{by}")
 
 
 def _stereocrafter(steps: int) -> Callable[[torch.device], Method]:
@@ -138,6 +151,21 @@ METHODS: dict[str, MethodSpec] = {
     "backward_warp": MethodSpec(_backward_warp, "look-up at the left view's disparity, no holes", keeps_warp=False),
     **{name: _branch(name) for name in BRANCHES},
     "mean": MethodSpec(_mean, "the mean of poly, propagation and expansion, in the holes"),
-    "refined": MethodSpec(_refined, "poly, propagation and expansion fused by the refiner, in the holes"),
+    **{name: _fused(name) for name in FUSED},
     **DIFFUSION_METHODS,
 }
+
+
+def method_spec(name: str) -> MethodSpec:
+    """What a name stands for: an entry of `METHODS`, or one of `FUSED` with weights, as in ``refined=refiner-small``.
+
+    Raises:
+        OptionError: There is no such method.
+    """
+    fused, _, weights = name.partition("=")
+    if fused in FUSED and weights:
+        return _fused(fused, weights)
+    if name not in METHODS:
+        known = ", ".join(METHODS)
+        raise OptionError(f"method {name!r} is not known; use {known}, or refined=WEIGHTS for a refiner of your choice")
+    return METHODS[name]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spatialme.inpaint import BRANCHES
 from spatialme.refine import Refiner, compose
-from spatialme.settings import ENGINES
+from spatialme.settings import ENGINES, RefineMode
 from spatialme.stream import fan_out
 from spatialme.types import WarpedClip
 from spatialme.weights import Licence
@@ -32,12 +32,13 @@ class SingleBranch:
 
 
 class Refined:
-    """Poly, DL and DE fused by the refiner, in the holes."""
+    """Poly, DL and DE fused by the refiner; `weights` as in `Refiner.load`."""
 
-    def __init__(self, engine: str, device: torch.device):
+    def __init__(self, engine: str, device: torch.device, *, mode: RefineMode = "holes", weights: str | None = None):
         names = ("poly", *ENGINES[engine])
         self._branches = [BRANCHES[name](device, LICENCE) for name in names]
-        self._refiner = Refiner.load(device=device, licence=LICENCE)
+        self._refiner = Refiner.load(weights, device=device, licence=LICENCE)
+        self._mode = mode
         self.needs_motion = any(branch.needs_motion for branch in self._branches)
 
     def stream(self, clips: Iterable[WarpedClip]) -> Iterator[Tensor]:
@@ -45,4 +46,4 @@ class Refined:
         base, *copies = fan_out(clips, 1 + len(self._branches))
         filled = [branch.stream(copy) for branch, copy in zip(self._branches, copies)]
         for warped, poly, dl, de in zip(base, *filled):
-            yield self._refiner(warped, poly=poly.view, expansion=de.view, dl=dl.view)
+            yield self._refiner(warped, poly=poly.view, expansion=de.view, dl=dl.view, mode=self._mode)
