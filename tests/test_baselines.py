@@ -13,11 +13,12 @@ from spatialme.evaluation.baselines.stretch import stretch_rows
 from spatialme.evaluation.run_method import MethodRunner, as_shot, disparity_range, warped_clips
 from spatialme.flow import open_flow
 from spatialme.inpaint import BRANCHES
+from spatialme.refine import compose
 from tests.scenes import square_scene
 
 CPU = torch.device("cpu")
 WEIGHT_FREE = [name for name in METHODS if not name.startswith("propainter") and name not in DIFFUSION_METHODS]
-CHANGES_KNOWN_PIXELS = {"copy_left", "backward_warp"}  # all others start from the forward warp
+CHANGES_KNOWN_PIXELS = {"copy_left", "backward_warp", "everywhere"}  # all others start from the forward warp
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +78,12 @@ def test_a_branch_fills_the_holes_with_its_own_answer(name, runs, warped, scene)
 def test_refined_mixes_the_three_branches(runs, warped):
     hole = warped.hole.expand(-1, 3, -1, -1)
     three = torch.stack([runs[name].view[hole] for name in ("poly", "propagation", "expansion")])
-    refined = runs["refined"].view[hole]
+    refined = runs["everywhere"].view[hole]
     low, high = three.amin(0), three.amax(0)
     # the initial blend leaves 0.25 % to a colour of the network's own
     assert bool(((refined >= low - 0.005) & (refined <= high + 0.005)).all())
+    composed = compose(warped.view.clamp(0, 1), warped.hole, runs["everywhere"].view, soft=True)
+    torch.testing.assert_close(runs["refined"].view, composed)
 
 
 def test_stretch_is_numpys_interpolation_along_each_row():

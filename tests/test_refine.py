@@ -248,31 +248,14 @@ def test_weights_that_cannot_be_used_are_named(tmp_path):
 # --- Composition ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("border_px", [0, 1, 3, 100])
-def test_holes_mode_never_touches_a_pixel_outside_the_holes(border_px):
+@pytest.mark.parametrize("soft", [False, True])
+def test_holes_mode_never_touches_a_pixel_outside_the_holes(soft):
     (filled, *_), hole = views()
     warped = warped_clip(hole)
-    finished = compose(warped.view, hole, filled, border_px=border_px)
+    finished = compose(warped.view, hole, filled, soft=soft)
     outside = (~hole).expand_as(finished)
     assert torch.equal(finished[outside], warped.view[outside])
-    if border_px == 0:
-        assert torch.equal(finished[~outside], filled[~outside])
-
-
-def test_soft_border_fades_from_the_background_on_the_right_into_the_filling():
-    warped = torch.zeros(1, 3, 1, 12)
-    warped[..., 8:] = 1.0  # known background to the right of a hole at 2..7; foreground 0 to its left
-    hole = torch.zeros(1, 1, 1, 12, dtype=torch.bool)
-    hole[..., 2:8] = True
-    finished = compose(warped, hole, torch.full_like(warped, 0.2), border_px=3)
-    expected = torch.tensor([0, 0, 0.2, 0.2, 0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1])
-    torch.testing.assert_close(finished[0, 0, 0], expected)
-
-
-def test_a_hole_at_the_right_edge_has_no_soft_border():
-    (filled, *_), hole = views()
-    finished = compose(warped_clip(hole).view, hole, filled, border_px=2)
-    assert torch.equal(finished[..., -4:], filled[..., -4:])
+    assert torch.equal(finished[~outside], filled[~outside]) != soft
 
 
 def test_everywhere_returns_the_filling():
@@ -284,5 +267,3 @@ def test_wrong_composition_arguments_are_named():
     (filled, *_), hole = views()
     with pytest.raises(ValueError, match="mode must be 'holes' or 'everywhere', got 'both'"):
         compose(filled, hole, filled, mode="both")
-    with pytest.raises(ValueError, match="border_px must be at least 0, got -1"):
-        compose(filled, hole, filled, border_px=-1)

@@ -100,9 +100,8 @@ class Refiner:
         dl: Tensor,
         *,
         mode: RefineMode = "holes",
-        border_px: int = 0,
     ) -> Tensor:
-        """Fuse three branches and compose them into the warped view.
+        """Fuse three branches and compose them into the warped view, in mode ``holes`` with soft seams.
 
         Args:
             warped: The base warp; its holes are those that count.
@@ -110,7 +109,6 @@ class Refiner:
             expansion: (T, 3, H, W), the disparity-expansion branch's view.
             dl: (T, 3, H, W), the video-inpainting branch's view.
             mode: See `compose`.
-            border_px: See `compose`.
 
         Returns:
             (T, 3, H, W), the finished right view.
@@ -124,7 +122,7 @@ class Refiner:
             # frame by frame: bounds the memory, and a convolution's last bits may depend on the size of its batch
             views = (view.split(1) for view in (poly, expansion, dl, warped.hole))
             fused = torch.cat([run(*frame) for frame in zip(*views)])
-        return compose(warped.view, warped.hole, fused, mode=mode, border_px=border_px)
+        return compose(warped.view, warped.hole, fused, mode=mode, soft=True)
 
     def _fuse_whole(self, poly: Tensor, expansion: Tensor, dl: Tensor, hole: Tensor) -> Tensor:
         return self.network(poly, expansion, dl, hole).fused
