@@ -1,6 +1,12 @@
-"""Which device computes."""
+"""Which device computes, and with what."""
 
 from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from functools import lru_cache
 
 import torch
 
@@ -23,3 +29,17 @@ def pick_device(name: str) -> torch.device:
             f"--device {name} is not there: {torch.cuda.device_count()} CUDA devices found; use cpu or auto"
         )
     return torch.device(name)
+
+
+def computes_with_triton(device: torch.device) -> bool:
+    """Whether a stage takes its Triton kernels there, and not their plain PyTorch twins."""
+    return device.type == "cuda" and has_triton()
+
+
+@lru_cache(maxsize=1)
+def has_triton() -> bool:
+    """Whether Triton is here (PyTorch brings it along on Linux), and the C compiler without which it cannot start."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    # Triton's build for Windows brings a compiler of its own
+    return sys.platform == "win32" or any(map(shutil.which, (os.environ.get("CC") or "gcc", "gcc", "clang")))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from spatialme.flow.consistency import forward_backward_valid
 from spatialme.stream import windows
+from spatialme.transfer import to_device
 from spatialme.types import Clip, Motion, WarpedClip
 
 Value = TypeVar("Value")
@@ -88,13 +89,14 @@ class FlowEstimator:
             if first is None:
                 first = self.method.prepare(frames[0])
             prepared = [first] + [self.method.prepare(frame) for frame in frames[1:]]
-            pairs = [self._pair(*pair) for pair in itertools.pairwise(prepared)]
+            device = frames[0].device
+            pairs = [self._pair(*pair, device) for pair in itertools.pairwise(prepared)]
             around = [entering, *pairs] if goes_on else [entering, *pairs, None]
             yield waiting.popleft(), self._motion(frames[0], around)
             first, entering = (prepared[-1], pairs[-1]) if goes_on else (None, None)
 
-    def _pair(self, first: Any, second: Any) -> PairMotion:
-        flows = torch.stack(self.method.both_ways(first, second))
+    def _pair(self, first: Any, second: Any, device: torch.device) -> PairMotion:
+        flows = to_device(torch.stack(self.method.both_ways(first, second)), device)
         return PairMotion(flows, forward_backward_valid(flows, flows.flip(0)))
 
     def _motion(self, frame: Tensor, pairs: list[PairMotion | None]) -> Motion:

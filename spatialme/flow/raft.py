@@ -92,7 +92,7 @@ class Raft:
         """Flow from the first to the second and back: (2, h, w) float32 px each."""
         there_and_back = torch.cat((first, second)), torch.cat((second, first))
         # autocast, not half weights: positions in the correlation volume need float32, whatever the pipeline chose
-        with torch.autocast(self._device.type, torch.float16, enabled=self._device.type == "cuda"):
+        with torch.autocast("cuda", torch.float16, enabled=self._device.type == "cuda"):
             flows = self._network(*there_and_back, num_flow_updates=self._iterations)[-1].float()
         return flows[0], flows[1]
 

@@ -16,13 +16,14 @@ polygon interpolation. Both versions here are this project's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
 from numba import njit, prange
 from torch import Tensor
 
+from spatialme.device import computes_with_triton
 from spatialme.types import FilledView, WarpedClip
 
 PLATEAU_HALF_WIDTH_PX = 0.45  # the remaining 0.1 px between two plateaus is all that stretches
@@ -57,9 +58,11 @@ def rasterise_polylines(
     visible colour across the pixel (0 in flat areas, the contrast at a single edge).
 
     Args:
-        frames: (T, 3, H, W) float in [0, 1], any strides. Tensors on a GPU are computed on the CPU and sent back.
-        disparity: (T, 1, H, W) float pixels, finite; positive moves left.
-        exact: Integrate in float64 instead of sampling; for tests, several times slower.
+        frames: (T, 3, H, W) float in [0, 1], any strides, on any device.
+        disparity: (T, 1, H, W) float pixels, finite; positive moves left. On a GPU this is not checked, as that would
+            wait for the device; what is not finite moves far outside.
+        exact: Integrate in float64 instead of sampling; for tests, several times slower. Tensors on a GPU are computed
+            on the CPU and sent back.
         soft: One vertex per column instead of a plateau: colours blend all the way from column to column.
         samples: Sub-samples per pixel of the fast version.
 
@@ -79,11 +82,15 @@ def rasterise_polylines(
         )
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
+    half_width = 0.0 if soft else PLATEAU_HALF_WIDTH_PX
+    if frames.device.type != "cpu" and not exact:
+        moved = disparity[:, 0].float().nan_to_num()
+        view_there, stretch_there = _sampler(frames.device)(frames.float(), moved, half_width, samples)
+        return view_there.to(frames.dtype), stretch_there
     if not torch.isfinite(disparity).all():
         raise ValueError("disparity must be finite, got NaN or infinity; mend the depth map before rasterising")
     colours = frames.detach().to("cpu", torch.float32).numpy()
     shift_px = disparity.detach().to("cpu", torch.float32).numpy()[:, 0]
-    half_width = 0.0 if soft else PLATEAU_HALF_WIDTH_PX
     view = np.empty(frames.shape, np.float32)
     stretch = np.empty((time, 1, height, width), np.bool_)
     if exact:
@@ -91,6 +98,17 @@ def rasterise_polylines(
     else:
         _sample(colours, shift_px, half_width, samples, view, stretch)
     return torch.from_numpy(view).to(frames.device, frames.dtype), torch.from_numpy(stretch).to(frames.device)
+
+
+def _sampler(device: torch.device) -> Callable[[Tensor, Tensor, float, int], tuple[Tensor, Tensor]]:
+    """The fast version's back end for a GPU."""
+    if computes_with_triton(device):
+        from spatialme.inpaint import polyline_triton
+
+        return polyline_triton.sample_polylines
+    from spatialme.inpaint import polyline_torch
+
+    return polyline_torch.sample_polylines
 
 
 # --- Fast: a one-dimensional z-buffer of sub-samples ------------------------------------------------------------------

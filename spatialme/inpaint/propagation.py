@@ -15,15 +15,20 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from spatialme.device import computes_with_triton
 from spatialme.flow import carry_motion
 from spatialme.flow.pairs import with_next_frame
 from spatialme.inpaint.background import fill_background
 from spatialme.inpaint.trace import Found, Step
 from spatialme.types import FilledView, WarpedClip
+
+if TYPE_CHECKING:
+    from spatialme.inpaint.trace_triton import Recalled
 
 # Share of the hole pixels found with a reach of 1, 2, 5, 10, 12 frames: a walk through Tokyo (720p, hand-held) 5, 19,
 # 43, 57, 58 %; holes beside the girl in sam2_01_dog 6, 19, 45, 58, 61 %
@@ -101,17 +106,34 @@ def fill_scene(scene: Scene, later: Sequence[Scene], earlier: Sequence[Scene]) -
         later: Those after it, the nearest first.
         earlier: Those before it, the nearest first.
     """
+    walks = _steps([scene, *later], forward=True), _steps([scene, *earlier], forward=False)
+    if computes_with_triton(scene.hole.device):
+        return _fill_everywhere(scene, walks)
     trace = _trace(scene.hole.device)
     points = trace.background_points(scene.disparity, scene.hole)
-    forward = trace.walk(points, _steps([scene, *later], forward=True))
-    backward = trace.walk(points, _steps([scene, *earlier], forward=False))
-    known, colour = _merge(forward, backward)
+    known, colour = _merge(*(trace.walk(points, steps) for steps in walks))
 
     view, still_open, disparity = scene.view.clone(), scene.hole.clone(), scene.disparity.clone()
     view[:, points.row, points.column] = colour.T
     still_open[0, points.row, points.column] = ~known
     disparity[0, points.row, points.column] = points.surface
     return fill_background(view, still_open, disparity)
+
+
+def _fill_everywhere(scene: Scene, walks: Sequence[Sequence[Step]]) -> Tensor:
+    """`fill_scene` without a list of the hole's pixels, whose length a GPU would have to tell."""
+    surface, (forward, backward) = _walk_everywhere(scene.disparity, scene.hole, walks)
+    known, colour = _merge(*(Found(each.steps, each.colour.movedim(0, -1)) for each in (forward, backward)))
+    known = known & scene.hole[0]
+    view = torch.where(known, colour.movedim(-1, 0), scene.view)
+    disparity = torch.where(scene.hole, surface, scene.disparity)
+    return fill_background(view, scene.hole & ~known, disparity)
+
+
+def _walk_everywhere(disparity: Tensor, hole: Tensor, walks: Sequence[Sequence[Step]]) -> tuple[Tensor, list[Recalled]]:
+    from spatialme.inpaint.trace_triton import walk
+
+    return walk(disparity, hole, walks)
 
 
 def _scenes(clip: WarpedClip, before: Tensor | None, following: WarpedClip | None) -> list[Scene]:
@@ -134,11 +156,14 @@ def _steps(scenes: Sequence[Scene], *, forward: bool) -> list[Step]:
 
 
 def _merge(first: Found, second: Found) -> tuple[Tensor, Tensor]:
-    """Average what both walks found by inverse distance: whether any found something (N,), and its colour (N, 3)."""
+    """Average what both walks found by inverse distance: whether any found something (N,), and its colour (N, 3).
+
+    The N may be several axes.
+    """
     weights = [(found.steps > 0) / found.steps.clamp(min=1) for found in (first, second)]
     total = weights[0] + weights[1]
-    colour = weights[0][:, None] * first.colour + weights[1][:, None] * second.colour
-    return total > 0, colour / total.clamp(min=1e-6)[:, None]
+    colour = weights[0][..., None] * first.colour + weights[1][..., None] * second.colour
+    return total > 0, colour / total.clamp(min=1e-6)[..., None]
 
 
 def _trace(device: torch.device) -> ModuleType:

@@ -1,6 +1,7 @@
 """The PyTorch twin of `trace`: the same functions for other devices.
 
-Sparse, like its twin: holes are a few percent of a frame. Their number is read from the device once per frame.
+Sparse, like its twin: holes are a few percent of a frame. Their number is read from the device once per frame, which
+`trace_triton` avoids.
 """
 
 from __future__ import annotations
@@ -32,7 +33,14 @@ def clearance_map(disparity: Tensor, hole: Tensor) -> Tensor:
 
 
 def background_points(disparity: Tensor, hole: Tensor) -> Points:
-    """As `trace.background_points`."""
+    """As `trace.background_points`; waits for the device, to learn how many there are."""
+    maps = background_range(disparity, hole)
+    row, column = hole[0].nonzero(as_tuple=True)
+    return Points(row, column, *(each[0, row, column] for each in maps))
+
+
+def background_range(disparity: Tensor, hole: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`Points.lowest`, `highest` and `surface` as maps like the arguments, (1, H, W), meaningless outside holes."""
     width = hole.shape[2]
     sides = hole_sides(hole[None], disparity[None])
     border, step = sides.border[0], sides.step[0]
@@ -52,9 +60,7 @@ def background_points(disparity: Tensor, hole: Tensor) -> Points:
     none = step == 0
     lowest = torch.where(none, torch.inf, low - margin)
     highest = torch.where(none, -torch.inf, surface + margin)
-    row, column = hole[0].nonzero(as_tuple=True)
-    maps = lowest, highest, torch.where(none, 0.0, surface)
-    return Points(row, column, *(each[0, row, column] for each in maps))
+    return lowest, highest, torch.where(none, 0.0, surface)
 
 
 def walk(points: Points, steps: Sequence[Step]) -> Found:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from torch import Tensor
 
+from spatialme.device import computes_with_triton
 from spatialme.types import DepthClip, WarpedClip
 from spatialme.warp.disparity import AutoConvergence, DisparityParams, to_disparity
 from spatialme.warp.expansion import expand_disparity
@@ -29,7 +30,8 @@ __all__ = [
 def forward_warp(frames: Tensor, disparity: Tensor, *, soft: bool = False) -> ForwardWarp:
     """Warp left frames to the right view; the contract is in `spatialme.warp.surface`.
 
-    Runs on the frames' device, with the same result to the bit on each: Numba on the CPU, PyTorch elsewhere.
+    Runs on the frames' device, with the same result to the bit on each: Numba on the CPU, Triton on a GPU, PyTorch
+    where there is neither.
 
     Args:
         frames: (T, 3, H, W) float in [0, 1].
@@ -37,13 +39,20 @@ def forward_warp(frames: Tensor, disparity: Tensor, *, soft: bool = False) -> Fo
         soft: Blend surfaces by StereoCrafter's weights instead of letting the nearest win (`spatialme.warp.soft`).
 
     Raises:
-        ValueError: Shapes that do not fit, or a disparity that is not finite. Looking for the latter waits for the
-            device once per call.
+        ValueError: Shapes that do not fit; on the CPU also a disparity that is not finite. To look for one would wait
+            for a GPU; there such a pixel lands nowhere, and a conversion looks when it has to wait (`report.Tally`).
     """
     if frames.device.type == "cpu" and not soft:
         return forward_warp_numba(frames, disparity)
-    check_finite(disparity)
-    return forward_warp_soft(frames, disparity) if soft else forward_warp_torch(frames, disparity)
+    if frames.device.type == "cpu":
+        check_finite(disparity)
+    if soft:
+        return forward_warp_soft(frames, disparity)
+    if computes_with_triton(frames.device):
+        from spatialme.warp.splat_triton import forward_warp_triton
+
+        return forward_warp_triton(frames, disparity)
+    return forward_warp_torch(frames, disparity)
 
 
 def warp_clip(

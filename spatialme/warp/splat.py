@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from spatialme.warp.sampling import PHASES, TAPS_BEFORE, kernel_table
 from spatialme.warp.surface import CHIP_PX, SEGMENT_CENTRES, TEAR_PX, ForwardWarp, check_shapes, landing_shift
 
-_NOTHING = torch.iinfo(torch.int64).min
-_COLUMN_MASK = 0xFFFFFFFF
+NOTHING = torch.iinfo(torch.int64).min
+TIE_MASK = 0xFFFFFFFF
 
 
 def forward_warp_torch(frames: Tensor, disparity: Tensor) -> ForwardWarp:
@@ -44,8 +44,8 @@ def forward_warp_torch(frames: Tensor, disparity: Tensor) -> ForwardWarp:
     is_chip = (last - first < CHIP_PX) & falls.gather(-1, first) & falls.gather(-1, last + 1)
 
     key = _nearest(shift, rise, torn, is_chip, column)
-    hole = key == _NOTHING
-    index = torch.where(hole, 0, width - 1 - (key & _COLUMN_MASK))
+    hole = key == NOTHING
+    index = torch.where(hole, 0, width - 1 - (key & TIE_MASK))
     offset, seen = _along(column - index, shift.gather(-1, index), rise.gather(-1, index))
     offset = torch.where(hole, 0.0, offset)
     view = _sample(frames.float(), index, offset, first.gather(-1, index), last.gather(-1, index))
@@ -54,17 +54,17 @@ def forward_warp_torch(frames: Tensor, disparity: Tensor) -> ForwardWarp:
 
 
 def _nearest(shift: Tensor, rise: Tensor, torn: Tensor, is_chip: Tensor, column: Tensor) -> Tensor:
-    """The winner of each output pixel, as `_key`, or `_NOTHING`: (T, H, W) int64."""
+    """The winner of each output pixel, as `order_key`, or `NOTHING`: (T, H, W) int64."""
     width = len(column)
     begin = column - shift.floor()
     half_begin = column - (shift + 0.5).floor()
     next_shift = F.pad(shift[..., 1:], (0, 1))
     end = torch.where(torn[..., 1:], column - (shift - 0.5).floor(), column + 1 - next_shift.floor())
-    nearest = torch.full_like(shift, _NOTHING, dtype=torch.int64)
+    nearest = torch.full_like(shift, NOTHING, dtype=torch.int64)
 
     def propose(target: Tensor, covers: Tensor, seen: Tensor) -> None:
         covers = covers & ~is_chip & (target >= 0) & (target < width)
-        key = torch.where(covers, _key(seen, width - 1 - column), _NOTHING)
+        key = torch.where(covers, order_key(seen, width - 1 - column), NOTHING)
         nearest.scatter_reduce_(-1, target.clamp(0, width - 1).long(), key, "amax")
 
     propose(half_begin, torn[..., :-1] & (half_begin < begin), shift)
@@ -75,7 +75,7 @@ def _nearest(shift: Tensor, rise: Tensor, torn: Tensor, is_chip: Tensor, column:
     return nearest
 
 
-def _key(disparity: Tensor, tie_break: Tensor) -> Tensor:
+def order_key(disparity: Tensor, tie_break: Tensor) -> Tensor:
     """An integer that sorts by disparity, then by `tie_break` (both larger wins): int64."""
     bits = (disparity + 0.0).view(torch.int32)  # + 0.0 makes -0.0 equal to 0.0
     ascending = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # IEEE bit patterns in numerical order
@@ -94,7 +94,7 @@ def _sample(frames: Tensor, index: Tensor, offset: Tensor, first: Tensor, last: 
     before = offset < 0
     start = index - before.long() - TAPS_BEFORE
     phase = (torch.where(before, offset + 1, offset) * PHASES + 0.5).long()
-    kernel = _kernel_on(frames.device)
+    kernel = kernel_on(frames.device)
 
     def tap(number: int) -> Tensor:
         source = torch.maximum(torch.minimum(start + number, last), first)
@@ -107,5 +107,5 @@ def _sample(frames: Tensor, index: Tensor, offset: Tensor, first: Tensor, last: 
 
 
 @lru_cache(maxsize=8)
-def _kernel_on(device: torch.device) -> Tensor:
+def kernel_on(device: torch.device) -> Tensor:
     return torch.from_numpy(kernel_table()).to(device)  # once: copying from the host waits for the device
