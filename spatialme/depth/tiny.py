@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models import mobilenet_v2
 
+from spatialme.depth.mobilenet import mobilenet_features
 from spatialme.depth.network import IMAGENET_MEAN, IMAGENET_STD, fit_size
 from spatialme.errors import WeightsError
 
@@ -62,7 +62,7 @@ class TinyDepth(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = mobilenet_v2(weights=None).features[:18]
+        self.encoder = mobilenet_features()
         coarser = (*self.widths[1:], None)
         levels = zip(self.channels, coarser, self.widths, self.kernels, self.refinements)
         self.fuse = nn.ModuleList(
