@@ -17,9 +17,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
-from numba import njit, prange
 from torch import Tensor
 from torch.nn import functional as F
+
+from spatialme.depth import edges_numba
+from spatialme.device import computes_with_triton
 
 RAMP_RADIUS = 4  # network px; the first pass's window spans a ramp of nine
 PIXEL_RADIUS = 2  # network px; after the first pass a step is at most so wide
@@ -29,6 +31,9 @@ COLOUR_NOISE = 0.08
 RAMP_SLOPE = 0.03  # nearness per network px at which a sample counts half
 MEDIAN_SIDE = 5  # px of the frame; the largest window that OpenCV takes for floats
 STEEPNESS = 2.0  # of the push towards the ends
+LIMITS = edges_numba.Limits(
+    *(np.float32(limit) for limit in (STEP_START, STEP_FULL, RAMP_SLOPE, STEEPNESS, COLOUR_NOISE))
+)
 
 
 def upsample(nearness: Tensor, guide: Tensor, frames: Tensor) -> Tensor:
@@ -46,7 +51,12 @@ def upsample(nearness: Tensor, guide: Tensor, frames: Tensor) -> Tensor:
         sharp = joint_numba(nearness, guide, guide, RAMP_RADIUS)
         return median_opencv(joint_numba(sharp, guide, frames, PIXEL_RADIUS))
     sharp = joint_torch(nearness, guide, guide, RAMP_RADIUS)
-    return median_torch(joint_torch(sharp, guide, frames, PIXEL_RADIUS))
+    fine = joint_torch(sharp, guide, frames, PIXEL_RADIUS)
+    if computes_with_triton(frames.device):
+        from spatialme.depth.median_triton import median
+
+        return median(fine, MEDIAN_SIDE)
+    return median_torch(fine)
 
 
 def median_opencv(nearness: Tensor) -> Tensor:
@@ -74,7 +84,7 @@ def joint_torch(nearness: Tensor, guide: Tensor, colours: Tensor, radius: int) -
     """
     height, width = colours.shape[-2:]
     base = F.interpolate(nearness, size=(height, width), mode="bilinear", align_corners=False)
-    low, high, step, confidence = _neighbourhood(nearness, radius)
+    low, high, step, confidence = neighbourhood(nearness, radius)
     row, row_offset = _centres(height, nearness.shape[-2], nearness)
     column, column_offset = _centres(width, nearness.shape[-1], nearness)
     total, total_weight = torch.zeros_like(base), torch.zeros_like(base)
@@ -98,21 +108,26 @@ def joint_torch(nearness: Tensor, guide: Tensor, colours: Tensor, radius: int) -
 
 def joint_numba(nearness: Tensor, guide: Tensor, colours: Tensor, radius: int) -> Tensor:
     """`joint_torch` on the CPU, which looks at colours only where there is a step."""
-    low, high, step, confidence = _neighbourhood(nearness, radius)
-    padded = F.pad(torch.cat((nearness, confidence, guide), dim=1), (radius,) * 4, mode="replicate")
-    samples = padded.permute(0, 2, 3, 1).contiguous().numpy()  # one sample's five values side by side
-    result = torch.empty_like(colours[:, :1])
-    row, row_offset = _centres(colours.shape[-2], nearness.shape[-2], nearness)
-    column, column_offset = _centres(colours.shape[-1], nearness.shape[-1], nearness)
-    reach = torch.arange(-radius, radius + 1)
-    row_bell, column_bell = (_bell(reach - offset.unsqueeze(1), radius) for offset in (row_offset, column_offset))
-    maps = [value.squeeze(1).contiguous().numpy() for value in (nearness, low, high, step)]
-    places = [value.numpy() for value in (row, row_offset, row_bell, column, column_offset, column_bell)]
-    _joint_rows(*maps, samples, colours.numpy(), *places, result.numpy())  # type: ignore[call-arg]
+    maps = [torch.empty_like(nearness, memory_format=torch.contiguous_format) for _ in range(4)]
+    near, low, high, step, confidence = (values.squeeze(1).contiguous().numpy() for values in (nearness, *maps))
+    edges_numba.neighbourhood(near, radius, LIMITS, low, high, step, confidence)
+    samples = F.pad(torch.cat((nearness, maps[3], guide), dim=1), (radius,) * 4, mode="replicate")
+    rows, columns = (_grid(colours.shape[side], nearness.shape[side], radius) for side in (-2, -1))
+    result = torch.empty_like(colours[:, :1], memory_format=torch.contiguous_format)
+    edges_numba.joint(
+        near,
+        edges_numba.Window(low, high, step),
+        samples.numpy(),
+        colours.numpy(),
+        rows,
+        columns._replace(bell=np.tile(columns.bell, 2 * radius + 1)),
+        LIMITS,
+        result.numpy(),
+    )
     return result
 
 
-def _neighbourhood(nearness: Tensor, radius: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def neighbourhood(nearness: Tensor, radius: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Four maps (T, 1, h, w): the window's lowest and highest nearness, how surely it holds a step, and confidence.
 
     A sample on a ramp has little confidence. A slope, however steep, is no step: it does not bend.
@@ -142,51 +157,22 @@ def _centres(count: int, samples: int, like: Tensor) -> tuple[Tensor, Tensor]:
     return nearest.long(), place - nearest
 
 
+def _grid(count: int, samples: int, radius: int) -> edges_numba.Grid:
+    """How `count` pixels lie among the samples of a side, with windows of that radius."""
+    nearest, offset = _centres(count, samples, torch.empty(0))
+    bell = _bell(torch.arange(-radius, radius + 1) - offset.unsqueeze(1), radius)
+    other = (nearest + torch.where(offset > 0, 1, -1)).clamp(0, samples - 1)
+    begin = torch.searchsorted(nearest, torch.arange(samples + 1))
+    return edges_numba.Grid(
+        nearest.numpy().astype(np.uintp),
+        other.numpy().astype(np.uintp),
+        offset.abs().numpy(),
+        bell.numpy(),
+        begin.numpy(),
+    )
+
+
 def _bell(distance: Tensor, radius: int) -> Tensor:
     """Weight by distance along one side: 1 at 0, 0 one sample past the window."""
     ratio = distance / (radius + 1)
     return (1 - ratio * ratio).clamp_min(0) ** 2
-
-
-@njit(parallel=True, cache=True, nogil=True, fastmath={"contract", "arcp", "nnan", "ninf"})
-def _joint_rows(
-    nearness, low, high, step, samples, colours, row, row_offset, row_bell, column, column_offset, column_bell, out
-):
-    frames, _, height, width = out.shape
-    for line in prange(frames * height):
-        t, y = line // height, line % height
-        centre_y = row[y]
-        next_y = min(max(centre_y + (1 if row_offset[y] > 0 else -1), 0), nearness.shape[1] - 1)
-        blend_y = abs(row_offset[y])
-        between = nearness[t, centre_y] * (1 - blend_y) + nearness[t, next_y] * blend_y
-        for x in range(width):
-            centre_x = column[x]
-            next_x = min(max(centre_x + (1 if column_offset[x] > 0 else -1), 0), nearness.shape[2] - 1)
-            blend_x = abs(column_offset[x])
-            base = between[centre_x] * (1 - blend_x) + between[next_x] * blend_x
-            share = step[t, centre_y, centre_x]
-            if share > 0:
-                average = _average(samples[t], colours[t, :, y, x], centre_y, centre_x, row_bell[y], column_bell[x])
-                floor = low[t, centre_y, centre_x]
-                spread = high[t, centre_y, centre_x] - floor
-                place = (average - floor) / max(spread, np.float32(STEP_START)) - np.float32(0.5)
-                place = min(max(place * np.float32(STEEPNESS) + np.float32(0.5), np.float32(0)), np.float32(1))
-                base += share * (floor + spread * place - base)
-            out[t, 0, y, x] = base
-
-
-@njit(cache=True, fastmath={"contract", "arcp", "nnan", "ninf"})
-def _average(samples, colour, top, left, row_bell, column_bell):
-    """Mean nearness of the samples around a pixel, weighted by distance, likeness of colour, and confidence."""
-    red, green, blue = colour[0], colour[1], colour[2]
-    total, total_weight = np.float32(0), np.float32(0)
-    for i in range(len(row_bell)):
-        for j in range(len(column_bell)):
-            sample = samples[top + i, left + j]
-            red_off, green_off, blue_off = sample[2] - red, sample[3] - green, sample[4] - blue
-            squared = (red_off * red_off + green_off * green_off + blue_off * blue_off) * np.float32(1 / 3)
-            squared += np.float32(COLOUR_NOISE**2)
-            weight = row_bell[i] * column_bell[j] * sample[1] / (squared * squared)
-            total += weight * sample[0]
-            total_weight += weight
-    return total / total_weight

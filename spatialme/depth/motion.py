@@ -1,14 +1,17 @@
 """Cheap optical flow on small grey images, by Lucas and Kanade's method from coarse to fine, for the depth filter.
 
 Good enough to follow a camera or a person at a hundred rows; what it gets wrong, the filter's colour check throws out.
-Plain elementwise torch: the same bits for any batch, any device kind aside.
+The same bits for any batch; elementwise torch on a GPU, Numba (`motion_numba`) on a CPU, which differ by rounding.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from spatialme.depth import motion_numba
 
 LEVELS = 5
 ITERATIONS = 3  # per level
@@ -32,7 +35,7 @@ def flow(first: Tensor, second: Tensor) -> Tensor:
     found = first.new_zeros(len(first), 2, *pyramid[-1][0].shape[-2:])
     for smaller, larger in reversed(pyramid):
         found = resize_flow(found, smaller.shape[-2:])
-        found = _refine(smaller, larger, found)
+        found = (refine_numba if found.device.type == "cpu" else refine_torch)(smaller, larger, found)
     return found
 
 
@@ -76,8 +79,22 @@ def box(image: Tensor, radius: int) -> Tensor:
     return F.avg_pool2d(image, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
 
 
-def _refine(first: Tensor, second: Tensor, found: Tensor) -> Tensor:
-    """Gauss-Newton steps with the gradient of `first`, so that only the residual is computed anew each time."""
+def refine_numba(first: Tensor, second: Tensor, found: Tensor) -> Tensor:
+    """`refine_torch` for float32 on the CPU."""
+    images = (image.contiguous().numpy() for image in (first, second))
+    better = found.clone(memory_format=torch.contiguous_format)
+    motion_numba.refine(*images, better.numpy(), ITERATIONS, np.float32(REGULARISATION))  # type: ignore[call-arg]
+    return better
+
+
+def refine_torch(first: Tensor, second: Tensor, found: Tensor) -> Tensor:
+    """Gauss-Newton steps with the gradient of `first`, so that only the residual is computed anew each time.
+
+    Args:
+        first: (N, 1, h, w) grey in [0, 1].
+        second: (N, 1, h, w).
+        found: (N, 2, h, w) the flow so far, px.
+    """
     padded = F.pad(first, (1, 1, 1, 1), mode="replicate")
     gradient_x = (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]) / 2
     gradient_y = (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) / 2
