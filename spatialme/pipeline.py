@@ -161,12 +161,14 @@ class Converter:
             return
         length = self.clip_length(first.shape[1], first.shape[0])
         clips = tag_shots(itertools.chain([first], frames), lambda frame: frame, clip_length=length, device=self.device)
-        for stereo in self.stereo(clips):
+        tally = Tally()
+        for stereo in self.stereo(clips, tally=tally):
             left, right = (_eye_arrays(eye, stereo.clip.pictures, first.dtype) for eye in (stereo.left, stereo.right))
             yield from zip(left, right)
 
     def stereo(
         self,
+            tally.check_disparity()
         clips: Iterable[Clip],
         *,
         tally: Tally | None = None,
@@ -188,8 +190,11 @@ class Converter:
 
     @contextlib.contextmanager
     def _inference(self) -> Iterator[None]:
-        half = torch.autocast("cuda", dtype=torch.float16) if self.device.type == "cuda" else contextlib.nullcontext()
-        with torch.inference_mode(), half:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.inference_mode())
+            if self.device.type == "cuda":
+                stack.enter_context(torch.cuda.device(self.device))  # Triton launches on the current one
+                stack.enter_context(torch.autocast("cuda", dtype=torch.float16))
             yield
 
 
@@ -240,6 +245,7 @@ class _Run:
         if refiner is None:
             return warped.clip, compose(warped.view, warped.hole, filled[0].view)
         poly, dl, de = (answer.view for answer in filled)
+        self.tally.watch_disparity(warped.source_disparity)
         mode = self.converter.settings.refine
         return warped.clip, refiner(warped, poly=poly, expansion=de, dl=dl, mode=mode)
 

@@ -81,6 +81,23 @@ class Tally:
     depth_flicker: FlickerMeter | None = None  # of the first stream on
     _hole_sum: Tensor | float = 0.0  # stays on the device: reading it would make the host wait for the GPU
     _views: int = 0
+    _unfinite: Tensor | None = None  # likewise
+
+    def watch_disparity(self, disparity: Tensor) -> None:
+        """Note whether a clip's disparity, (T, 1, H, W), is finite; on a CPU the warp looks by itself."""
+        if disparity.device.type != "cpu":
+            import torch
+
+            # the extremes are NaN if any value is
+            unfinite = ~torch.isfinite(torch.stack(disparity.aminmax())).all()
+            self._unfinite = unfinite if self._unfinite is None else self._unfinite | unfinite
+
+    def check_disparity(self) -> None:
+        """Raise ValueError if a disparity watched so far is not finite; call it where one has waited for the GPU."""
+        if self._unfinite is not None and bool(self._unfinite):
+            from spatialme.warp.surface import NotFiniteError
+
+            raise NotFiniteError
 
     def count_holes(self, hole: Tensor) -> None:
         """Take note of a synthesised clip's hole mask, (T, 1, H, W)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import cv2
@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from scenedetect.detectors import AdaptiveDetector
 
+from spatialme.transfer import Download, to_device
 from spatialme.types import Clip
+from spatialme.video import float_kernels
 
 Picture = TypeVar("Picture")
 Array = np.ndarray
@@ -30,6 +32,17 @@ class CutDetector:
 
     lookback = SHORTEST_SHOT
     lookahead = 2
+
+    @staticmethod
+    def rows_read(height: int, width: int) -> Array:
+        """Numbers of the rows that `feed` looks at in frames of this size; the others may hold anything."""
+        if width <= DETECTION_WIDTH:
+            return np.arange(height)
+        small = max(1, round(height * DETECTION_WIDTH / width))
+        centre = (np.arange(small) + 0.5) * (height / small) - 0.5
+        # OpenCV reads the two rows around each centre; which ones, where a centre lies on a row, is up to rounding
+        around = np.floor(centre + np.array([[-0.01], [0.01]])).astype(np.int64)
+        return np.unique(np.clip([around, around + 1], 0, height - 1))
 
     def __init__(self) -> None:
         self._detector = AdaptiveDetector(min_scene_len=SHORTEST_SHOT, window_width=self.lookahead)
@@ -82,15 +95,18 @@ def tag_shots(
     clip_length: int,
     device: torch.device | str = "cpu",
     first_index: int = 0,
+    frames_of: Callable[[Sequence[Picture]], torch.Tensor] | None = None,
 ) -> Iterator[Clip]:
     """Cut a stream of pictures into clips of at most `clip_length` frames, none of which crosses a cut.
 
     Args:
         pictures: Native pictures in order; they travel along in `Clip.pictures`.
-        rgb_of: Gives a picture's pixels, (H, W, 3) RGB, uint8 or uint16 over the whole range.
+        rgb_of: Gives a picture's pixels, (H, W, 3) RGB, uint8 or uint16 over the whole range; with `frames_of`, only
+            those that `CutDetector.rows_read` names need be right.
         clip_length: Frames per clip, at most.
         device: Where the clips' frames go.
         first_index: Number of the first picture in the source.
+        frames_of: Makes a clip's frames of its pictures; None: of the pixels that `rgb_of` gave.
 
     Holds at most ``clip_length + CutDetector.lookahead + 1`` pictures at a time.
     """
@@ -101,8 +117,8 @@ def tag_shots(
 
     def emit(*, ends_shot: bool) -> Clip:
         nonlocal shot, starts_shot
-        frames = to_tensor([rgb for _, rgb in batch], device)
         natives = tuple(picture for picture, _ in batch)
+        frames = to_tensor([rgb for _, rgb in batch], device) if frames_of is None else frames_of(natives)
         clip = Clip(frames, natives, index - len(batch), shot, starts_shot, ends_shot)
         batch.clear()
         starts_shot = ends_shot
@@ -122,16 +138,37 @@ def to_tensor(images: list[Array], device: torch.device | str) -> torch.Tensor:
     """Stack (H, W, 3) uint8 or uint16 images to a (T, 3, H, W) float tensor in [0, 1] on the device."""
     top = float(np.iinfo(images[0].dtype).max)
     stacked = torch.from_numpy(np.stack(images))
-    planar = stacked.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    planar = to_device(stacked, device).permute(0, 3, 1, 2)
     return planar.to(torch.float32, memory_format=torch.contiguous_format).div_(top)
 
 
 def to_arrays(view: torch.Tensor, dtype: np.dtype | type) -> list[Array]:
-    """The inverse of `to_tensor`: T images (H, W, 3), rounded, one transfer to the host."""
-    top = float(np.iinfo(dtype).max)
-    levels = view.clamp(0, 1).mul(top).add_(0.5)
-    if dtype == np.uint8:
-        packed = levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    else:  # torch has few uint16 operations; int32 holds every level
-        packed = levels.to(torch.int32).permute(0, 2, 3, 1).contiguous().cpu().numpy().astype(np.uint16)
-    return list(packed)
+    """The inverse of `to_tensor`: T images (H, W, 3), rounded; waits for a GPU."""
+    return Departing(view, dtype).arrays()
+
+
+class Departing:
+    """Images on their way to the host; see `to_arrays`."""
+
+    def __init__(self, view: torch.Tensor, dtype: np.dtype | type) -> None:
+        """Round and send (T, 3, H, W), without waiting."""
+        self._dtype = dtype
+        if view.device.type == "cpu":
+            self._download = Download(_interleaved(view, dtype))
+            return
+        levels = view.clamp(0, 1).mul(float(np.iinfo(dtype).max)).add_(0.5)
+        # torch has few uint16 operations; int32 holds every level
+        whole = levels.to(torch.uint8 if dtype == np.uint8 else torch.int32)
+        self._download = Download(whole.permute(0, 2, 3, 1).contiguous())
+
+    def arrays(self) -> list[Array]:
+        """The images, once they are there."""
+        return list(self._download.wait().numpy().astype(self._dtype, copy=False))
+
+
+def _interleaved(view: torch.Tensor, dtype: np.dtype | type) -> torch.Tensor:
+    """(T, 3, H, W) on the CPU to (T, H, W, 3) integers, rounded: what `Departing` does on a GPU, bit for bit."""
+    images = np.empty((len(view), *view.shape[2:], 3), dtype)
+    for planes, image in zip(view.float().contiguous().numpy(), images):
+        float_kernels.from_planes(planes, np.float32(np.iinfo(dtype).max), image)
+    return torch.from_numpy(images)

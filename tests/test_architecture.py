@@ -14,11 +14,11 @@ PACKAGE = ROOT / "spatialme"
 # nothing imports from a later floor
 FLOORS = [
     ["errors", "types"],
-    ["stream", "device", "disk"],
+    ["stream", "device", "transfer", "disk"],
     ["weights"],
     ["settings"],
     ["video", "depth", "warp", "flow", "inpaint", "refine", "shots", "report", "profiling", "memory"],
-    ["pipeline", "evaluation", "data"],
+    ["pipeline", "evaluation", "data", "colour_torch"],
     ["film"],
     ["job", "training", "preparation"],
     ["folders", "estimate", "preview", "preview_spots", "preview_sheet"],

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from spatialme.depth.sidecar import DepthVideoWriter
 from spatialme.pipeline import Converter
 from spatialme.report import Tally
-from spatialme.shots import tag_shots, to_arrays
+from spatialme.shots import CutDetector, Departing, tag_shots
 from spatialme.stream import prefetch
 from spatialme.types import Clip, DepthClip
+from spatialme.video.convert_pixels import rgb
 from spatialme.video.picture import Picture, StreamInfo
 
 
@@ -52,9 +55,28 @@ def converted(
     """
     length = converter.clip_length(info.width, info.height)
     timed = tally.clock.timed("decode", pictures)
-    clips = tag_shots(timed, Picture.rgb, clip_length=length, device=converter.device, first_index=first_index)
+    clips = _clips(timed, info, converter.device, clip_length=length, first_index=first_index)
     decoded = prefetch(tally.clock.timed("shots", clips), depth=1, name="decode")
     return prefetch(_eyes(converter, tally, decoded, info.bit_depth, depth_writer), depth=1, name="convert")
+
+
+def _clips(
+    pictures: Iterable[Picture], info: StreamInfo, device: torch.device, *, clip_length: int, first_index: int
+) -> Iterator[Clip]:
+    if device.type == "cpu":
+        return tag_shots(pictures, Picture.rgb, clip_length=clip_length, first_index=first_index)
+    from spatialme.colour_torch import frames_of
+
+    # a GPU gets the planes; of the RGB, only what the cuts are found in is made here
+    rows = CutDetector.rows_read(info.height, info.width)
+    return tag_shots(
+        pictures,
+        lambda picture: rgb(picture.frame, rows),
+        clip_length=clip_length,
+        device=device,
+        first_index=first_index,
+        frames_of=lambda some: frames_of(some, device),
+    )
 
 
 def _eyes(
@@ -67,6 +89,28 @@ def _eyes(
         with tally.clock.charge("save depth"):
             depth_writer.write(depth_clip.nearness, depth_clip.clip.pictures)
 
+    # while a clip comes back from a GPU, the next one is already queued
+    behind = 1 if converter.device.type == "cuda" else 0
+    departing: deque[_DepartingEyes] = deque()
     for stereo in converter.stereo(clips, tally=tally, on_depth=save if depth_writer else None):
-        left, right = (None if eye is None else to_arrays(eye, dtype) for eye in (stereo.left, stereo.right))
-        yield Eyes(stereo.clip.pictures, left, right, stereo.clip.starts_shot)
+        left, right = (None if eye is None else Departing(eye, dtype) for eye in (stereo.left, stereo.right))
+        departing.append(_DepartingEyes(stereo.clip.pictures, left, right, stereo.clip.starts_shot))
+        if len(departing) > behind:
+            yield departing.popleft().arrived(tally)
+    for waiting in departing:
+        yield waiting.arrived(tally)
+
+
+@dataclass(frozen=True)
+class _DepartingEyes:
+    """`Eyes` that may still be on their way from a GPU."""
+
+    pictures: tuple[Picture, ...]
+    left: Departing | None
+    right: Departing | None
+    starts_shot: bool
+
+    def arrived(self, tally: Tally) -> Eyes:
+        left, right = (None if eye is None else eye.arrays() for eye in (self.left, self.right))
+        tally.check_disparity()
+        return Eyes(self.pictures, left, right, self.starts_shot)

@@ -12,8 +12,8 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def yuv_to_rgb(luma, chroma_u, chroma_v, shift_x, shift_y, table, maximum, rgb):
-    """Fill `rgb` (H, W, 3), an integer array with values up to `maximum`.
+def yuv_to_rgb(luma, chroma_u, chroma_v, shift_x, shift_y, table, maximum, rows, rgb):
+    """Fill rows of `rgb` (H, W, 3), an integer array with values up to `maximum`; `colour_torch` is the twin.
 
     Args:
         luma: (H, W) 8 or 16 bit integers; chroma_u, chroma_v: (ceil(H / 2**shift_y), ceil(W / 2**shift_x)); rows may
@@ -21,6 +21,7 @@ def yuv_to_rgb(luma, chroma_u, chroma_v, shift_x, shift_y, table, maximum, rgb):
         table: float32 of 7: luma zero, chroma zero, luma gain, then the gains of V in red, U and V in green, U in
             blue; all for results in units of `maximum`.
         maximum: 255 or 65535, as float32.
+        rows: Which.
     """
     height, width = rgb.shape[:2]
     group = 1 << shift_x
@@ -34,7 +35,7 @@ def yuv_to_rgb(luma, chroma_u, chroma_v, shift_x, shift_y, table, maximum, rgb):
     red_v, green_u, green_v, blue_u = table[3], table[4], table[5], table[6]
     half = np.float32(0.5)
     nought = np.float32(0)
-    for y in range(height):
+    for y in rows:
         _chroma_row(chroma_u, y, shift_y, last_row, chroma_zero, row_u)
         _chroma_row(chroma_v, y, shift_y, last_row, chroma_zero, row_v)
         for k in range(group):

@@ -42,11 +42,12 @@ class Coding:
     maximum: int
 
 
-def rgb(frame: av.VideoFrame) -> np.ndarray:
+def rgb(frame: av.VideoFrame, rows: np.ndarray | None = None) -> np.ndarray:
     """Convert a frame to (H, W, 3) RGB: uint8 for 8 bit formats, else uint16 over the full 0..65535.
 
     An unspecified matrix is guessed by size (BT.601 if the shorter side is below 720, else BT.709); an unspecified
-    range is limited for YUV and full for gray and RGB. Transparency is dropped.
+    range is limited for YUV and full for gray and RGB. Transparency is dropped. Where only some rows are wanted, the
+    others may hold anything.
     """
     plain = delivered_format(frame.format.name)
     full = _is_full(frame)
@@ -69,8 +70,32 @@ def rgb(frame: av.VideoFrame) -> np.ndarray:
     luma, chroma_u, chroma_v = padded_planes(frame)
     shift_x, shift_y = chroma_shift(plain)
     table = _decoding_table(coding, maximum)
-    yuv_to_rgb(luma, chroma_u, chroma_v, shift_x, shift_y, table, np.float32(maximum), result)
+    wanted = np.arange(frame.height) if rows is None else rows
+    yuv_to_rgb(luma, chroma_u, chroma_v, shift_x, shift_y, table, np.float32(maximum), wanted, result)
     return result
+
+
+@dataclass(frozen=True)
+class YuvPlanes:
+    """A frame's planes as `colour_kernels.yuv_to_rgb` and its twin take them."""
+
+    luma: np.ndarray  # (H, W) uint8 or uint16, not copied
+    chroma_u: np.ndarray  # (h, w)
+    chroma_v: np.ndarray
+    shift: tuple[int, int]  # log2 of how many luma columns and rows share a chroma sample
+    table: np.ndarray  # (7,) float32
+    maximum: int  # of the RGB that `rgb` makes of it: 255 or 65535
+
+
+def yuv_planes(frame: av.VideoFrame) -> YuvPlanes | None:
+    """The planes of a frame that the reader delivered as planar YUV; None for other formats."""
+    name = frame.format.name
+    if not name.startswith("yuv") or delivered_format(name) != name:
+        return None
+    maximum = 255 if bit_depth(name) == 8 else 65535
+    coding = coding_of(name, frame.colorspace, _is_full(frame), min(frame.width, frame.height))
+    luma, chroma_u, chroma_v = read_planes(frame)
+    return YuvPlanes(luma, chroma_u, chroma_v, chroma_shift(name), _decoding_table(coding, maximum), maximum)
 
 
 def from_rgb(array: np.ndarray, like: av.VideoFrame) -> av.VideoFrame:

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -100,13 +101,20 @@ class AutoConvergence:
 
     def _smoothed(self, planes: list[Tensor], frame: int) -> Tensor:
         start, stop = max(0, frame - self.lookback), min(len(planes), frame + self.lookahead + 1)
-        weights = [self._weight(other - frame) for other in range(start, stop)]
         window = torch.stack(planes[start:stop])
-        return (window * window.new_tensor(weights)).sum() / sum(weights)
+        before, after = frame - start, stop - 1 - frame
+        weights, total = _weights(before, after, self.lookback, self.lookahead, window.device)
+        return (window * weights).sum() / total
 
-    def _weight(self, offset: int) -> float:
-        reach = 1 + (self.lookback if offset < 0 else self.lookahead)
-        return 0.5 + 0.5 * math.cos(math.pi * offset / reach)
+
+@lru_cache(maxsize=256)  # sending them anew would wait for a GPU
+def _weights(before: int, after: int, lookback: int, lookahead: int, device: torch.device) -> tuple[Tensor, float]:
+    """Raised-cosine weights of the frames around one, (before + 1 + after,) float32, and their sum."""
+    weights = []
+    for offset in range(-before, after + 1):
+        reach = 1 + (lookback if offset < 0 else lookahead)
+        weights.append(0.5 + 0.5 * math.cos(math.pi * offset / reach))
+    return torch.tensor(weights, device=device), sum(weights)
 
 
 def _subject_nearness(nearness: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def expand_disparity(
     pixel the largest wins. Edges closer than the radius to the frame's border are left alone.
 
     Args:
-        disparity: (T, 1, H, W) signed px. Edges are found on the CPU, whatever its device.
+        disparity: (T, 1, H, W) signed px, on any device.
         low_px: The disparity that becomes 0 in 8 bits: the least that the shot's depth budget allows, the same for all
             frames of a shot so that edges do not flicker; or (T,) values when the screen plane moves.
         high_px: The disparity that becomes 255, likewise.
@@ -45,7 +45,8 @@ def expand_disparity(
         (T, 1, H, W) signed px, a new tensor on the same device, of the same dtype.
 
     Raises:
-        ValueError: Wrong shape, `low_px` not below `high_px`, or a radius under 1.
+        ValueError: Wrong shape, a radius under 1, or, on the CPU (to look would wait for a GPU), `low_px` not below
+            `high_px`.
     """
     if disparity.ndim != 4 or disparity.shape[1] != 1:
         raise ValueError(f"disparity must be (T, 1, H, W), got {tuple(disparity.shape)}")
@@ -54,17 +55,23 @@ def expand_disparity(
     threshold = max(1.0, THRESHOLD_PX * scale) if threshold_px is None else threshold_px
     if radius < 1:
         raise ValueError(f"radius is {radius} px, expected at least 1")
-    low, high = _per_frame(low_px, len(disparity)), _per_frame(high_px, len(disparity))
+    low, high = _per_frame(low_px, disparity), _per_frame(high_px, disparity)
+    if disparity.device.type != "cpu":
+        from spatialme.warp.expansion_torch import expand_disparity_torch
+
+        return expand_disparity_torch(disparity.float(), low, high, radius, threshold).to(disparity.dtype)
     if not bool((low < high).all()):
         raise ValueError(f"low_px must be below high_px, got {low_px} and {high_px}")
-    maps = disparity[:, 0].float().cpu().numpy()
-    expanded = [_expand(maps[t], low[t], high[t], radius, threshold) for t in range(len(maps))]
+    maps = disparity[:, 0].float().numpy()
+    expanded = [_expand(maps[t], float(low[t]), float(high[t]), radius, threshold) for t in range(len(maps))]
     return torch.from_numpy(np.stack(expanded))[:, None].to(disparity)
 
 
-def _per_frame(value: float | Tensor, frames: int) -> NDArray[np.float64]:
-    values = torch.as_tensor(value, dtype=torch.float64).cpu().numpy()
-    return np.broadcast_to(values, frames)
+def _per_frame(value: float | Tensor, like: Tensor) -> Tensor:
+    """(T,) float64 on the device of `like`."""
+    if isinstance(value, Tensor):
+        return value.to(like.device, torch.float64).expand(len(like))
+    return like.new_full((len(like),), value, dtype=torch.float64)
 
 
 def _expand(
