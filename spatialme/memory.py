@@ -20,8 +20,11 @@ PICTURE_BYTES, FRAME_BYTES, MAP_BYTES, WARPED_BYTES, FILLED_BYTES, WINDOW_BYTES 
 ENCODER_BYTES = 150  # per source pixel: some 40 packed frames in x264's look-ahead and threads
 LIBRARIES_BYTES = 1_800_000_000  # PyTorch's GPU build, compiled kernels, `tiny`; a 64x48 clip peaks at 1.2 to 1.6 GB
 PASSING_BYTES = 25  # per pixel of a clip: what a stage makes and drops while it works
-REFINER_BYTES = 384  # per pixel of one frame: the small MHFU's features, measured at 32 bits
-DEPTH_BYTES = 1_000_000_000  # a batch of 8 through the depth network: `tiny` takes 0.24 GB, larger ones are estimated
+REFINER_BYTES = 384  # per pixel of one frame or band: the small MHFU's features, measured at 32 bits
+REFINED_PIXELS = 2_600_000  # at once: `refine.regions.BAND_PIXELS` and what the network sees around a band
+# A batch of 8 through the depth network: `tiny` takes 0.24 GB, larger ones are estimated. It is given back when the
+# kernels of poly and propagation want up to 0.3 GB and 140 bytes per pixel of one frame to work in.
+DEPTH_BYTES = 1_000_000_000
 CUDA_BYTES = 700_000_000  # estimated: the CUDA context and compiled kernels, which PyTorch's allocator does not count
 
 
@@ -54,9 +57,9 @@ def host_bytes(reach: Reach, clip_length: int, pixels: int) -> int:
 
 def gpu_bytes(reach: Reach, clip_length: int, pixels: int) -> int:
     """Most GPU memory of a conversion, ProPainter apart; arguments as for `host_bytes`."""
-    refiner = REFINER_BYTES if reach.trained_refiner else 0
-    passing = PASSING_BYTES * clip_length + refiner
-    return CUDA_BYTES + DEPTH_BYTES + reach.eyes * pixels * (_held(reach, clip_length, on_gpu=True) + passing)
+    refiner = REFINER_BYTES * min(pixels, REFINED_PIXELS) if reach.trained_refiner else 0
+    per_pixel = _held(reach, clip_length, on_gpu=True) + PASSING_BYTES * clip_length
+    return CUDA_BYTES + DEPTH_BYTES + refiner + reach.eyes * pixels * per_pixel
 
 
 def longest_clip(reach: Reach, pixels: int, longest: int, budget_bytes: float) -> int:
@@ -73,6 +76,13 @@ def longest_clip(reach: Reach, pixels: int, longest: int, budget_bytes: float) -
         f"--max-vram {budget_bytes / 1e9:g} is too little for these settings at {pixels / 1e6:.1f} megapixels, which "
         f"take {least / 1e9:.1f} GB; allow that, or use --quality draft, --device cpu or a smaller video"
     )
+
+
+def clip_for_gpu(reach: Reach, pixels: int, longest: int, device: torch.device) -> int:
+    """The most frames per clip that nine tenths of a GPU's memory hold; one where none do, for the count may err."""
+    budget_bytes = 0.9 * torch.cuda.get_device_properties(device).total_memory
+    fitting = (length for length in range(longest, 0, -1) if gpu_bytes(reach, length, pixels) <= budget_bytes)
+    return next(fitting, 1)
 
 
 def limit_gpu_memory(device: torch.device, budget_bytes: float) -> None:

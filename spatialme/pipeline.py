@@ -26,7 +26,7 @@ from spatialme.depth.flicker import FlickerMeter
 from spatialme.device import pick_device
 from spatialme.flow import open_flow
 from spatialme.inpaint import BRANCHES, Branch, propainter_ready
-from spatialme.memory import Reach, host_bytes, limit_gpu_memory, longest_clip
+from spatialme.memory import Reach, clip_for_gpu, host_bytes, limit_gpu_memory, longest_clip
 from spatialme.refine import Refiner, compose
 from spatialme.report import Tally
 from spatialme.settings import ConverterSettings, plan_branches
@@ -141,12 +141,16 @@ class Converter:
         if self.device.type == "cpu" and pixels <= LARGE_PIXELS:
             shortest = min(SIDE_BY_SIDE, torch.get_num_threads())
         length = max(shortest, min(LONGEST_CLIP, CLIP_PIXELS[self.device.type] // pixels))
-        budget = self.settings.max_vram
-        if budget is None or self.device.type != "cuda":
+        if self.device.type != "cuda":
             return length
-        fitting = longest_clip(self._reach, pixels, length, budget * 1e9)
+        budget = self.settings.max_vram
+        if budget is None:
+            fitting = clip_for_gpu(self._reach, pixels, length, self.device)
+            why = "the GPU's memory"
+        else:
+            fitting, why = longest_clip(self._reach, pixels, length, budget * 1e9), f"--max-vram {budget:g}"
         if fitting < length:
-            LOGGER.info("--max-vram %g: %dx%d in clips of %d frames, not %d", budget, width, height, fitting, length)
+            LOGGER.info("%s: %dx%d in clips of %d frames, not %d", why, width, height, fitting, length)
         return fitting
 
     def stream(self, frames: Iterable[Array]) -> Iterator[tuple[Array, Array]]:
@@ -164,11 +168,11 @@ class Converter:
         tally = Tally()
         for stereo in self.stereo(clips, tally=tally):
             left, right = (_eye_arrays(eye, stereo.clip.pictures, first.dtype) for eye in (stereo.left, stereo.right))
+            tally.check_disparity()
             yield from zip(left, right)
 
     def stereo(
         self,
-            tally.check_disparity()
         clips: Iterable[Clip],
         *,
         tally: Tally | None = None,
@@ -241,11 +245,11 @@ class _Run:
     def finish(self, warped: WarpedClip, *filled: FilledView) -> tuple[Clip, Tensor]:
         """Fuse the branches and compose them into the warped view."""
         self.tally.count_holes(warped.hole)
+        self.tally.watch_disparity(warped.source_disparity)
         refiner = self.converter.refiner
         if refiner is None:
             return warped.clip, compose(warped.view, warped.hole, filled[0].view)
         poly, dl, de = (answer.view for answer in filled)
-        self.tally.watch_disparity(warped.source_disparity)
         mode = self.converter.settings.refine
         return warped.clip, refiner(warped, poly=poly, expansion=de, dl=dl, mode=mode)
 

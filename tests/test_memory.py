@@ -54,6 +54,13 @@ def test_the_count_agrees_with_what_tensors_were_measured():
         assert counted / 1e6 == pytest.approx(measured, rel=0.05)
 
 
+def test_4k_fits_8_gb_in_draft_and_a_refined_4k_needs_little_more_for_the_refiner():
+    ultra_hd = 3840 * 2160
+    assert gpu_bytes(DRAFT, 1, ultra_hd) < 8e9
+    refined = dataclasses.replace(FAST, trained_refiner=True)
+    assert gpu_bytes(refined, 1, ultra_hd) - gpu_bytes(FAST, 1, ultra_hd) < 1e9  # in bands; 3.2 GB in one piece
+
+
 def test_a_smaller_budget_makes_shorter_clips_that_fit():
     lengths = []
     for gigabytes in (20, 4, 3, 2.2):
@@ -79,6 +86,22 @@ def test_the_converter_shortens_its_clips_on_a_gpu_and_says_so(converter, caplog
     assert f"--max-vram 4: 1280x720 in clips of {length} frames, not 16" in caplog.text
     with pytest.raises(OptionError, match="--max-vram 4 is too little"):
         converter.clip_length(7680, 4320)
+
+
+def test_without_a_limit_clips_fit_the_gpu_that_is_there(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: _Gpu())
+    caplog.set_level("INFO", logger="spatialme")
+    made = Converter(ConverterSettings(quality="draft", device="cpu"), depth=NoDepth())
+    made.device = torch.device("cuda")
+    assert made.clip_length(1280, 720) == 16
+    assert not caplog.text
+    longest = memory.clip_for_gpu(FAST, HD, 16, made.device)
+    assert gpu_bytes(FAST, longest, HD) <= 0.9 * _Gpu.total_memory < gpu_bytes(FAST, longest + 1, HD)
+    assert made.clip_length(7680, 4320) == 1  # too large by count: tried all the same
+    monkeypatch.setattr(_Gpu, "total_memory", 4e9)
+    length = made.clip_length(1280, 720)
+    assert length < 16
+    assert f"the GPU's memory: 1280x720 in clips of {length} frames, not 16" in caplog.text
 
 
 def test_on_a_cpu_gpu_memory_sets_no_limit(converter):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from spatialme import memory
 from spatialme.refine import Refiner
 from spatialme.refine.mhfu import MHFUSize
-from spatialme.refine.regions import hole_regions
+from spatialme.refine.regions import bands, hole_regions
 from spatialme.refine.seam import soften_seams
 from tests.test_refine import trained, views, warped_clip
 
@@ -83,3 +84,38 @@ def test_holes_everywhere_are_one_region():
     hole[::9, ::9] = True
     ((_, outer),) = hole_regions(hole, reach_px=58, step_px=8)
     assert outer.slices == (slice(0, 200), slice(0, 320))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_bands_come_out_as_the_whole_frame(seed):
+    height, width = 131, 90
+    branches, hole = views(frames=1, height=height, width=width, seed=seed)
+    refiner = Refiner(trained(MHFUSize(channels=(4, 6, 8))), trained=True)
+    size = refiner.network.size
+    fused = torch.full_like(branches[0], torch.nan)
+    cut = bands(height, width, most_pixels=40 * width, reach_px=size.reach_px, step_px=size.step_px)
+    assert [inner.top for inner, _ in cut] == [0, 40, 80, 120]
+    with torch.inference_mode():
+        whole = refiner._fuse_whole(*branches, hole)
+        for inner, outer in cut:
+            part = refiner._fuse_whole(*(view[..., slice(*_rows(outer)), :] for view in (*branches, hole)))
+            fused[..., slice(*_rows(inner)), :] = part[..., inner.within(outer)[0], :]
+    torch.testing.assert_close(fused, whole, atol=FLOAT32, rtol=0)
+
+
+def test_a_gpu_refines_small_frames_whole_and_large_ones_in_bands(monkeypatch):
+    seen = []
+    refiner = Refiner(trained(MHFUSize(channels=(4, 6, 8))), trained=True, device="meta")
+    monkeypatch.setattr(refiner, "_fuse_whole", lambda poly, *_: seen.append(poly.shape[-2]) or poly)
+    frame = torch.zeros(1, 3, 2160, 3840, device="meta")
+    assert refiner._fuse_bands(frame, frame, frame, frame[:, :1]).shape == frame.shape
+    assert len(seen) == 4
+    assert max(seen) * 3840 < memory.REFINED_PIXELS
+    seen.clear()
+    small = torch.zeros(1, 3, 1080, 1920, device="meta")
+    refiner._fuse_bands(small, small, small, small[:, :1])
+    assert seen == [1080]
+
+
+def _rows(region):
+    return region.top, region.bottom

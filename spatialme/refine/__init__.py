@@ -17,7 +17,7 @@ from spatialme.disk import appearing
 from spatialme.errors import OptionError, WeightsError
 from spatialme.refine.compose import compose
 from spatialme.refine.mhfu import MHFU, SIZES, MHFUSize, initial_blend
-from spatialme.refine.regions import hole_regions
+from spatialme.refine.regions import BAND_PIXELS, bands, hole_regions
 from spatialme.settings import RefineMode
 from spatialme.types import WarpedClip
 from spatialme.weights import WEIGHTS, Licence, allowed, find
@@ -117,8 +117,8 @@ class Refiner:
             fused = initial_blend(poly, expansion, dl)
         else:
             # finding the holes' regions would make the host wait for a GPU, which has time for whole frames
-            whole = mode == "everywhere" or warped.hole.device.type != "cpu"
-            run = self._fuse_whole if whole else self._fuse_holes
+            on_cpu = warped.hole.device.type == "cpu"
+            run = self._fuse_bands if not on_cpu else self._fuse_whole if mode == "everywhere" else self._fuse_holes
             # frame by frame: bounds the memory, and a convolution's last bits may depend on the size of its batch
             views = (view.split(1) for view in (poly, expansion, dl, warped.hole))
             fused = torch.cat([run(*frame) for frame in zip(*views)])
@@ -126,6 +126,18 @@ class Refiner:
 
     def _fuse_whole(self, poly: Tensor, expansion: Tensor, dl: Tensor, hole: Tensor) -> Tensor:
         return self.network(poly, expansion, dl, hole).fused
+
+    def _fuse_bands(self, poly: Tensor, expansion: Tensor, dl: Tensor, hole: Tensor) -> Tensor:
+        """`_fuse_whole`, large frames in parts, whose features take less memory."""
+        size = self.network.size
+        height, width = poly.shape[-2:]
+        fused = torch.empty_like(poly)
+        for inner, outer in bands(height, width, most_pixels=BAND_PIXELS, reach_px=size.reach_px, step_px=size.step_px):
+            rows, columns = outer.slices
+            part = self._fuse_whole(*(view[..., rows, columns] for view in (poly, expansion, dl, hole)))
+            wanted_rows, wanted_columns = inner.within(outer)
+            fused[..., inner.slices[0], :] = part[..., wanted_rows, wanted_columns]
+        return fused
 
     def _fuse_holes(self, poly: Tensor, expansion: Tensor, dl: Tensor, hole: Tensor) -> Tensor:
         """`_fuse_whole` inside one frame's holes; outside them as `poly`, for nobody looks there."""

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+BAND_PIXELS = 1920 * 1080  # of the parts in which a GPU refines a larger frame
 CELL_PX = 16  # holes in cells of this side that touch are one group
 
 
@@ -86,6 +87,26 @@ def hole_regions(hole: NDArray[np.bool_], *, reach_px: int, step_px: int) -> lis
                     break
     frame = Region(0, height, 0, width)
     return groups if sum(grown.area for _, grown in groups) <= frame.area else [(frame, frame)]
+
+
+def bands(height: int, width: int, *, most_pixels: int, reach_px: int, step_px: int) -> list[tuple[Region, Region]]:
+    """Cut a frame into bands of whole rows.
+
+    Args:
+        height: Of the frame.
+        width: Of the frame.
+        most_pixels: Of a band, unless its rows are so long that `step_px` of them have more.
+        reach_px: How far the network sees.
+        step_px: Its coarsest pixel.
+
+    Returns:
+        Pairs as of `hole_regions`; a single one where the frame is small enough.
+    """
+    if height * width <= most_pixels:
+        return [(Region(0, height, 0, width),) * 2]
+    rows = max(1, most_pixels // width // step_px) * step_px
+    inner = [Region(top, min(top + rows, height), 0, width) for top in range(0, height, rows)]
+    return [(band, band.grown(reach_px, step_px, height, width)) for band in inner]
 
 
 def _groups(hole: NDArray[np.bool_]) -> list[Region]:
