@@ -206,6 +206,7 @@ def test_the_second_pixel_of_the_background_is_repeated_unless_it_is_another_sur
     view, disparity = striped(*shape), torch.full((1, *shape), 3.0)
     disparity[..., :10] = 5.0  # the foreground
     disparity[..., 19:] = further
+    disparity[..., 24:45] -= 9.0  # surfaces narrower than the holes lend no texture
     filled = fill_background(view, hole, disparity)
     assert torch.allclose(filled[:, :, 10:18], view[:, :, source : source + 1], atol=1e-6)  # all rows are alike
     beside_edge = fill_background(view, holed(shape, slice(50, 60)), disparity)
