@@ -25,7 +25,7 @@ from spatialme.pipeline import Converter
 from spatialme.profiling import Profile
 from spatialme.report import ConversionReport, Tally, peak_memory_mb
 from spatialme.settings import ConverterSettings
-from spatialme.video.place import check_existing
+from spatialme.video.place import check_existing, check_space
 from spatialme.video.reader import Source, open_source
 from spatialme.video.writer import OutputOptions, OutputPlan, StereoWriter, plan_output
 
@@ -158,6 +158,7 @@ class Job:
     def _convert_images(
         self, source: Source, plan: OutputPlan, depth_writer: DepthVideoWriter | None
     ) -> ConversionReport:
+        check_space(plan.paths[0], plan.least_bytes(source.info.frame_estimate or 1))
         tally = self._tally(source)
         with StereoWriter(plan, source, end_seconds=self.end_seconds) as writer:
             eyes = converted(self.converter, tally, source, source.info, depth_writer=depth_writer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -287,6 +288,34 @@ def test_a_full_disk_keeps_what_is_finished(short_segments, film, tmp_path, monk
     assert not list(folder_of(output).glob("*.partial"))
     assert convert(film, output).segments_reused == 2
     assert output.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_too_little_space_is_known_before_the_work(film, tmp_path, monkeypatch):
+    fill_disk(monkeypatch)
+    with pytest.raises(OutputError, match=r"has 0\.00 GB free, OUTPUT needs at least 0\.0\d GB; free some"):
+        convert(film, tmp_path / "out.mp4")
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_room_is_needed_for_missing_segments_and_for_the_joined_film(short_segments, film, tmp_path, monkeypatch):
+    output = tmp_path / "out.mp4"
+    asked: list[int] = []
+    monkeypatch.setattr(produce, "check_space", lambda _, needed_bytes: asked.append(needed_bytes))
+    interrupted_before_joining(monkeypatch, film, output)
+    convert(film, output)
+    whole, joined_alone = asked
+    assert whole == pytest.approx(2 * joined_alone, abs=2)
+
+
+def test_a_finished_film_needs_no_room(film, tmp_path, monkeypatch):
+    convert(film, tmp_path / "out.mp4")
+    fill_disk(monkeypatch)
+    assert convert(film, tmp_path / "out.mp4").already_done
+
+
+def fill_disk(monkeypatch) -> None:
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr("spatialme.video.place.shutil.disk_usage", lambda _: usage._replace(free=10))
 
 
 def full_after(count: int, replace):

@@ -333,13 +333,6 @@ def test_a_folder_that_cannot_be_written_is_refused(clip):
         planned(clip, "/proc/out.mp4")
 
 
-def test_too_little_space_is_known_before_the_work(clip, tmp_path, monkeypatch):
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr("spatialme.video.place.shutil.disk_usage", lambda _: usage._replace(free=10))
-    with pytest.raises(OutputError, match=r"has 0\.00 GB free, OUTPUT needs at least"):
-        planned(clip, tmp_path / "out.mp4")
-
-
 @contextmanager
 def writing(source: Path, output: Path, **options) -> Iterator[tuple]:
     with open_source(source) as opened:

@@ -15,6 +15,7 @@ from spatialme.film.journal import Finished, SegmentRecord
 from spatialme.film.stretch import convert_stretch, stretch_after
 from spatialme.pipeline import Converter
 from spatialme.report import Tally
+from spatialme.video.place import check_space
 from spatialme.video.reader import Source
 from spatialme.video.writer import WriteReport, join_segments
 
@@ -63,7 +64,11 @@ def produce(
     """
     film, journal = missing.film, missing.film.journal
     reused = list(journal.chain())
-    missing.on_frames(sum(record.stop - record.start for record in reused))
+    frames_reused = sum(record.stop - record.start for record in reused)
+    if source.info.frame_estimate is not None:  # the missing segments, and beside all of them the joined film
+        to_write = 2 * source.info.frame_estimate - frames_reused
+        check_space(journal.output, film.plan.least_bytes(to_write))
+    missing.on_frames(frames_reused)
     notes: list[str] = []
     made = spread(missing) if spread is not None else _convert_here(missing, notes, depth_writer)
     records = list(journal.chain())
@@ -71,7 +76,7 @@ def produce(
     with missing.tally.clock.charge("join"):
         written = _join(film, source, records, finished)
     journal.tidy()
-    return Produced(written, finished, len(records) - made, sum(r.stop - r.start for r in reused), notes)
+    return Produced(written, finished, len(records) - made, frames_reused, notes)
 
 
 def _convert_here(missing: Missing, notes: list[str], depth_writer: DepthVideoWriter | None) -> int:

@@ -22,7 +22,6 @@ from spatialme.video.place import (
     NamedSource,
     OutputKind,
     check_place,
-    check_space,
     eye_paths,
     final_path,
     output_kind,
@@ -99,6 +98,14 @@ class OutputPlan:
         """The packing."""
         return self.geometry.format
 
+    def least_bytes(self, frames: int) -> int:
+        """What so many written frames take at the very least."""
+        if self.kind != "video":
+            bits = _LEAST_IMAGE_BITS
+        else:
+            bits = _LEAST_LOSSLESS_BITS if codecs.ENCODERS[self.encoder].lossless else _LEAST_LOSSY_BITS
+        return int(self.geometry.width * self.geometry.height * frames * len(self.paths) * bits / 8)
+
 
 def plan_output(output: str | Path, source: MediaSource, options: OutputOptions) -> OutputPlan:
     """Settle and check what will be written; fast, and nothing is left behind.
@@ -118,11 +125,8 @@ def plan_output(output: str | Path, source: MediaSource, options: OutputOptions)
     for each in paths:
         check_place(each, kind, source, overwrite=options.overwrite)
     if kind == "video":
-        plan = _plan_video(paths, source.info, options, target, packing)
-    else:
-        plan = _plan_images(paths, kind, source.info, options, packing)
-    check_space(paths[0], _least_bytes(plan, source.info.frame_estimate or 1))
-    return plan
+        return _plan_video(paths, source.info, options, target, packing)
+    return _plan_images(paths, kind, source.info, options, packing)
 
 
 def name_output(output: str | Path, source: NamedSource, options: OutputOptions) -> tuple[OutputKind, tuple[Path, ...]]:
@@ -284,14 +288,6 @@ def _image_colours(info: StreamInfo, pixel_format: str, encoder: str) -> ColourT
         return ColourTags(2, 0, info.color_primaries, info.color_trc)
     # JFIF and WebP fix the matrix to BT.601, in full and in limited range
     return ColourTags(2 if encoder == "mjpeg" else 1, 6, info.color_primaries, info.color_trc)
-
-
-def _least_bytes(plan: OutputPlan, frames: int) -> int:
-    if plan.kind != "video":
-        bits = _LEAST_IMAGE_BITS
-    else:
-        bits = _LEAST_LOSSLESS_BITS if codecs.ENCODERS[plan.encoder].lossless else _LEAST_LOSSY_BITS
-    return int(plan.geometry.width * plan.geometry.height * frames * len(plan.paths) * bits / 8)
 
 
 def _default_extension(options: OutputOptions, target: PlayerNeeds | None) -> str:
