@@ -490,7 +490,7 @@ def test_an_eye_of_another_shape_is_refused(clip, tmp_path, eye):
 def save(path: Path, image: np.ndarray) -> None:
     import cv2  # an independent writer and reader of images
 
-    assert cv2.imwrite(str(path), image[:, :, ::-1])
+    assert cv2.imwrite(str(path), image if image.ndim == 2 else image[:, :, ::-1])
 
 
 def load(path: Path) -> np.ndarray:
@@ -510,6 +510,16 @@ def test_a_png_comes_out_bit_exact(tmp_path, dtype):
     np.testing.assert_array_equal(packed[:, 41:], mirrored(image))
     assert report.frames == 1
     assert leftovers(tmp_path) == ["in.png", "out.png"]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_gray_png_comes_out_as_gray_rgb(tmp_path, dtype):
+    gray = np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, (33, 41)).astype(dtype)
+    save(tmp_path / "in.png", gray)
+    write_stereo(tmp_path / "in.png", tmp_path / "out.png")
+    packed = load(tmp_path / "out.png")
+    assert packed.dtype == dtype
+    np.testing.assert_array_equal(packed, np.repeat(np.hstack((gray, gray[:, ::-1]))[..., None], 3, axis=2))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".png"])

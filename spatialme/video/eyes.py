@@ -53,12 +53,12 @@ def eye_frame(picture: Picture, array: np.ndarray | None, plan: OutputPlan) -> a
     )
     if frame.format.name == wanted and same_colours:
         return frame
-    if frame.format.is_rgb and av.VideoFormat(wanted).is_rgb:
+    are_rgb = (frame.format.is_rgb, av.VideoFormat(wanted).is_rgb)
+    if all(are_rgb):
         return frame.reformat(format=wanted, interpolation=CHANGE_FORMAT, threads=1)
-    if frame.format.name.startswith("gray") and same_colours:
-        return _with_neutral_chroma(frame, wanted)
-    if not frame.format.is_rgb and not av.VideoFormat(wanted).is_rgb and same_colours:
-        return _same_colours(frame, wanted)
+    if not any(are_rgb) and same_colours:
+        changed = _with_neutral_chroma if frame.format.name.startswith("gray") else _same_colours
+        return changed(frame, wanted)
     return _from_array(picture.rgb(), plan)
 
 
