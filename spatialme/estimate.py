@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -100,8 +100,7 @@ def _convert(
 
 def _without_other_streams(source: Source) -> _Excerpt:
     kind: SourceKind = "image" if source.kind == "image" else "sequence"
-    info = replace(source.info, frame_estimate=None)  # else room would be wanted for the whole film
-    return _Excerpt(source.path, kind, info, source.first_pts, source.start_pts_offset, source.origin_seconds)
+    return _Excerpt(source.path, kind, source.info, source.first_pts, source.start_pts_offset, source.origin_seconds)
 
 
 def _video_bytes_per_frame(path: Path) -> float:
