@@ -5,10 +5,10 @@
 Needs PyTorch, Triton, torchvision, transformers and safetensors; for what else is missing there are stand-ins, and
 nothing is fetched. Exit code 1: a check failed; 2: no GPU. Within eight minutes with the defaults.
 
-Frames are 8-bit images in memory; sending them to the GPU, and the finished eye back, counts; decoding, cut detection
-and encoding do not. All networks but `tiny` have random weights, which cost what real ones do: Depth Anything V2 Small
-at 518, RAFT, the refiner and, for `full`, ProPainter. As depth that means nothing, the frames' brightness takes its
-place once it is computed. The rate is that of the clips that came out after the first three.
+Frames are 8-bit images in memory; sending them to the GPU, and the finished eye back as 4:2:0 planes, counts; decoding,
+cut detection and encoding do not. All networks but `tiny` have random weights, which cost what real ones do: Depth
+Anything V2 Small at 518, RAFT, the refiner and, for `full`, ProPainter. As depth that means nothing, the frames'
+brightness takes its place once it is computed. The rate is that of the clips that came out after the first three.
 """
 
 from __future__ import annotations
@@ -87,11 +87,11 @@ def main() -> int:
 def measure(case: Case, device, seconds: float, *, small: bool) -> str:
     """Run one case, a few frames of it where `small`; a row of the table, @ for the target."""
     import torch
-    from gpu_scenes import endless
+    from gpu_scenes import encoding, endless
 
+    from spatialme.colour_torch import DepartingPlanes
     from spatialme.profiling import TracingClock
     from spatialme.report import Tally
-    from spatialme.shots import Departing
 
     converter = make_converter(case.quality, device, small=small)
     gpu = device.type == "cuda"
@@ -109,9 +109,9 @@ def measure(case: Case, device, seconds: float, *, small: bool) -> str:
     clock = TracingClock(device)
     tally = Tally(clock)
     clips = endless(case.height, case.width, length, device, goes_on=goes_on)
-    departing: deque[Departing] = deque()
+    departing: deque[DepartingPlanes] = deque()
     for stereo in converter.stereo(clock.timed("upload", clips), tally=tally):
-        departing.append(Departing(stereo.right, "uint8"))
+        departing.append(DepartingPlanes(stereo.right, encoding()))
         if len(departing) > 1:
             departing.popleft().arrays()
             finished.append(time.perf_counter())

@@ -53,6 +53,12 @@ def _on_gpu(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
+def planes(device: torch.device) -> list[Tensor]:
+    from spatialme.colour_torch import rgb_to_yuv
+
+    return list(rgb_to_yuv(gpu_scenes.rough()[0].to(device), gpu_scenes.encoding()))
+
+
 def warp(device: torch.device) -> list[Tensor]:
     from spatialme.warp import forward_warp
     from spatialme.warp.splat import forward_warp_torch
@@ -165,6 +171,7 @@ def refiner(device: torch.device) -> list[Tensor]:
 
 
 CHECKS = (
+    Check("eyes to planes", EXACT, 0, planes),
     Check("forward warp", EXACT, 0, warp),
     Check("polylines", EXACT, 0, polylines),
     Check("disparity expansion", EXACT, 0, expansion),

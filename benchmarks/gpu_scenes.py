@@ -13,6 +13,7 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from spatialme.inpaint.trace import Step
     from spatialme.types import Clip, WarpedClip
+    from spatialme.video.convert_pixels import YuvEncoding
 
     Clips = Iterator[Clip]
 
@@ -41,6 +42,14 @@ def rough() -> tuple[Tensor, Tensor]:
     steps = 24 * torch.rand(2, 1, 12, 25, generator=draw).repeat_interleave(8, -1) - 12
     halves = torch.randint(-6, 6, (2, 1, 12, 200), generator=draw) / 2
     return frames, torch.cat([wander, steps, halves, 2 * torch.randn(2, 1, 12, 200, generator=draw)], 2)
+
+
+def encoding() -> YuvEncoding:
+    """What an eye becomes for the usual 8-bit video: BT.709 in limited range, 4:2:0."""
+    from spatialme.video.convert_pixels import Coding, yuv_encoding
+
+    bt709 = Coding(0.2126, 0.0722, luma_zero=16, luma_span=219, chroma_zero=128, chroma_span=224, maximum=255)
+    return yuv_encoding(bt709, (1, 1), 255)
 
 
 def clip_of(frames: Tensor) -> Clip:

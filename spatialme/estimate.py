@@ -86,9 +86,10 @@ def _convert(
     with open_excerpt() as source:
         excerpt = _without_other_streams(source)
         output = stem.with_suffix(".png" if source.kind == "image" else ".mkv")
-        with StereoWriter(plan_output(output, excerpt, options), excerpt) as writer:
+        plan = plan_output(output, excerpt, options)
+        with StereoWriter(plan, excerpt) as writer:
             pictures = itertools.islice(source, most_frames)
-            with closing(converted(converter, Tally(), pictures, source.info)) as eyes:
+            with closing(converted(converter, Tally(), pictures, source.info, plan)) as eyes:
                 for clip in eyes:
                     for frame in clip.frames():
                         writer.write(*frame)

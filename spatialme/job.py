@@ -161,7 +161,7 @@ class Job:
         check_space(plan.paths[0], plan.least_bytes(source.info.frame_estimate or 1))
         tally = self._tally(source)
         with StereoWriter(plan, source, end_seconds=self.end_seconds) as writer:
-            eyes = converted(self.converter, tally, source, source.info, depth_writer=depth_writer)
+            eyes = converted(self.converter, tally, source, source.info, plan, depth_writer=depth_writer)
             with closing(eyes), _progress(source) as progress:
                 for clip in eyes:
                     with tally.clock.charge("encode"):

@@ -24,7 +24,7 @@ def test_without_a_gpu_it_says_so_in_one_line():
 def test_a_rehearsal_checks_and_measures():
     done = subprocess.run([*COMMAND, "--device", "cpu", "--small"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("| ok |") == 10
+    assert done.stdout.count("| ok |") == 11
     assert "WRONG" not in done.stdout
     rows = [line for line in done.stdout.splitlines() if line.startswith(("| draft |", "| fast |"))]
     assert len(rows) == 2

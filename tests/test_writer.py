@@ -487,6 +487,14 @@ def test_an_eye_of_another_shape_is_refused(clip, tmp_path, eye):
         writer.write(next(iter(source)), None, eye)
 
 
+@pytest.mark.parametrize("planes", [[(48, 64)] * 3, [(48, 64), (24, 32)], [(40, 64), (20, 32), (20, 32)]])
+def test_an_eye_of_other_planes_is_refused(clip, tmp_path, planes):
+    eye = tuple(np.zeros(shape, np.uint8) for shape in planes)
+    message = r"an eye in yuv420p must have planes .*\(24, 32\), 'uint8'"
+    with pytest.raises(ValueError, match=message), writing(clip, tmp_path / "out.mp4") as (source, writer):
+        writer.write(next(iter(source)), None, eye)
+
+
 def save(path: Path, image: np.ndarray) -> None:
     import cv2  # an independent writer and reader of images
 

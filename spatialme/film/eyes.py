@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,7 +17,9 @@ from spatialme.shots import CutDetector, Departing, tag_shots
 from spatialme.stream import prefetch
 from spatialme.types import Clip, DepthClip
 from spatialme.video.convert_pixels import rgb
+from spatialme.video.eyes import EyeImage, planar_encoding
 from spatialme.video.picture import Picture, StreamInfo
+from spatialme.video.plan import OutputPlan
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,11 @@ class Eyes:
     """Consecutive frames of one shot, ready for the encoder."""
 
     pictures: tuple[Picture, ...]
-    left: list[np.ndarray] | None  # (H, W, 3) RGB each, uint8 or uint16; None: the pictures themselves
-    right: list[np.ndarray] | None
+    left: Sequence[EyeImage] | None  # None: the pictures themselves
+    right: Sequence[EyeImage] | None
     starts_shot: bool
 
-    def frames(self) -> Iterator[tuple[Picture, np.ndarray | None, np.ndarray | None]]:
+    def frames(self) -> Iterator[tuple[Picture, EyeImage | None, EyeImage | None]]:
         """Frame by frame."""
         for i, picture in enumerate(self.pictures):
             yield picture, None if self.left is None else self.left[i], None if self.right is None else self.right[i]
@@ -39,6 +42,7 @@ def converted(
     tally: Tally,
     pictures: Iterable[Picture],
     info: StreamInfo,
+    plan: OutputPlan,
     *,
     first_index: int = 0,
     depth_writer: DepthVideoWriter | None = None,
@@ -50,6 +54,7 @@ def converted(
         tally: Counts what passes.
         pictures: In order.
         info: Of their source.
+        plan: What the eyes will be packed into.
         first_index: Number of the first picture in the film.
         depth_writer: Gets the depth on its way.
     """
@@ -57,7 +62,8 @@ def converted(
     timed = tally.clock.timed("decode", pictures)
     clips = _clips(timed, info, converter.device, clip_length=length, first_index=first_index)
     decoded = prefetch(tally.clock.timed("shots", clips), depth=1, name="decode")
-    return prefetch(_eyes(converter, tally, decoded, info.bit_depth, depth_writer), depth=1, name="convert")
+    depart = _departure(info, plan, converter.device)
+    return prefetch(_eyes(converter, tally, decoded, depart, depth_writer), depth=1, name="convert")
 
 
 def _clips(
@@ -79,11 +85,31 @@ def _clips(
     )
 
 
-def _eyes(
-    converter: Converter, tally: Tally, clips: Iterable[Clip], bit_depth: int, depth_writer: DepthVideoWriter | None
-) -> Iterator[Eyes]:
-    dtype = np.uint8 if bit_depth == 8 else np.uint16
+class _Download(Protocol):
+    """An eye's images on their way to the host."""
 
+    def arrays(self) -> Sequence[EyeImage]:
+        """The images, once they are there."""
+
+
+def _departure(info: StreamInfo, plan: OutputPlan, device: torch.device) -> Callable[[torch.Tensor], _Download]:
+    """What sends (T, 3, H, W) to the host: planes from a GPU where they are what is packed, else RGB."""
+    dtype = np.uint8 if info.bit_depth == 8 else np.uint16
+    encoding = None if device.type == "cpu" else planar_encoding(plan, info, dtype)
+    if encoding is None:
+        return lambda view: Departing(view, dtype)
+    from spatialme.colour_torch import DepartingPlanes
+
+    return lambda view: DepartingPlanes(view, encoding)
+
+
+def _eyes(
+    converter: Converter,
+    tally: Tally,
+    clips: Iterable[Clip],
+    depart: Callable[[torch.Tensor], _Download],
+    depth_writer: DepthVideoWriter | None,
+) -> Iterator[Eyes]:
     def save(depth_clip: DepthClip) -> None:
         assert depth_writer is not None
         with tally.clock.charge("save depth"):
@@ -93,7 +119,7 @@ def _eyes(
     behind = 1 if converter.device.type == "cuda" else 0
     departing: deque[_DepartingEyes] = deque()
     for stereo in converter.stereo(clips, tally=tally, on_depth=save if depth_writer else None):
-        left, right = (None if eye is None else Departing(eye, dtype) for eye in (stereo.left, stereo.right))
+        left, right = (None if eye is None else depart(eye) for eye in (stereo.left, stereo.right))
         departing.append(_DepartingEyes(stereo.clip.pictures, left, right, stereo.clip.starts_shot))
         if len(departing) > behind:
             yield departing.popleft().arrived(tally)
@@ -106,8 +132,8 @@ class _DepartingEyes:
     """`Eyes` that may still be on their way from a GPU."""
 
     pictures: tuple[Picture, ...]
-    left: Departing | None
-    right: Departing | None
+    left: _Download | None
+    right: _Download | None
     starts_shot: bool
 
     def arrived(self, tally: Tally) -> Eyes:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-import numpy as np
-
 from spatialme.film.film import Film
 from spatialme.film.journal import SegmentRecord
 from spatialme.film.reentry import picture_checksum
+from spatialme.video.eyes import EyeImage
 from spatialme.video.picture import Picture
 from spatialme.video.writer import SegmentWriter
 
@@ -48,7 +47,7 @@ class Recorder:
         self._shots = 0  # that begin in it
         self._last: Picture | None = None
 
-    def write(self, picture: Picture, left: np.ndarray | None, right: np.ndarray | None, *, starts_shot: bool) -> bool:
+    def write(self, picture: Picture, left: EyeImage | None, right: EyeImage | None, *, starts_shot: bool) -> bool:
         """Encode one frame; False, and nothing done with it, where the stretch ends before it."""
         if self._writer is not None and self._boundaries.ends(self._writer.frames, cut_follows=starts_shot):
             self._close(next_shot_start=picture.index if starts_shot else self._shot_start, last=False)

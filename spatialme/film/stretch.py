@@ -89,6 +89,7 @@ class _Run:
                 self.tally,
                 needed,
                 film.info,
+                film.plan,
                 first_index=context,
                 depth_writer=self.depth_writer,
             )

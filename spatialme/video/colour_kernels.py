@@ -69,6 +69,8 @@ def _chroma_row(plane, y, shift_y, last_row, zero, row):
 def rgb_to_yuv(rgb, shift_x, shift_y, table, maximum, luma, chroma_u, chroma_v):
     """Fill the three planes from `rgb`; shapes as in `yuv_to_rgb`, of which the longer rows' ends stay as they are.
 
+    `colour_torch.rgb_to_yuv` is the twin.
+
     Args:
         table: float32 of 8: luma zero, chroma zero, the gains of red, green and blue in luma, and three numbers for
             chroma: the gain of (blue - grey) in U, that of (red - grey) in V, and one over the sum of the luma gains

@@ -93,9 +93,34 @@ def yuv_planes(frame: av.VideoFrame) -> YuvPlanes | None:
     if not name.startswith("yuv") or delivered_format(name) != name:
         return None
     maximum = 255 if bit_depth(name) == 8 else 65535
-    coding = coding_of(name, frame.colorspace, _is_full(frame), min(frame.width, frame.height))
     luma, chroma_u, chroma_v = read_planes(frame)
-    return YuvPlanes(luma, chroma_u, chroma_v, chroma_shift(name), _decoding_table(coding, maximum), maximum)
+    table = _decoding_table(_coding_like(frame), maximum)
+    return YuvPlanes(luma, chroma_u, chroma_v, chroma_shift(name), table, maximum)
+
+
+@dataclass(frozen=True)
+class YuvEncoding:
+    """How RGB becomes planes, as `colour_kernels.rgb_to_yuv` and its twin take it."""
+
+    shift: tuple[int, int]  # log2 of how many luma columns and rows share a chroma sample
+    table: np.ndarray  # (8,) float32
+    maximum: int  # of a sample of the planes
+    source_maximum: int  # of RGB: 255 or 65535
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the planes."""
+        return np.dtype(np.uint8 if self.maximum <= 255 else np.uint16)
+
+
+def yuv_encoding(coding: Coding, shift: tuple[int, int], source_maximum: int) -> YuvEncoding:
+    """The way from RGB with values up to `source_maximum` to a coding whose chroma is subsampled by `shift`."""
+    return YuvEncoding(shift, _encoding_table(coding, source_maximum), coding.maximum, source_maximum)
+
+
+def encoding_like(like: av.VideoFrame, dtype: np.dtype | type) -> YuvEncoding:
+    """The way from RGB arrays of this type to the planes of `like`, which is YUV or gray; see `from_rgb`."""
+    return yuv_encoding(_coding_like(like), chroma_shift(like.format.name), int(np.iinfo(dtype).max))
 
 
 def from_rgb(array: np.ndarray, like: av.VideoFrame) -> av.VideoFrame:
@@ -107,10 +132,8 @@ def from_rgb(array: np.ndarray, like: av.VideoFrame) -> av.VideoFrame:
     """
     height, width = array.shape[:2]
     pixel_format = like.format.name
-    source_maximum = 255 if array.dtype == np.uint8 else 65535
-    coding = coding_of(pixel_format, like.colorspace, _is_full(like), min(like.width, like.height))
     if pixel_format.startswith(("rgb", "gbr")):
-        channels = _stretch(array, 0, source_maximum, coding.maximum)
+        channels = _stretch(array, 0, int(np.iinfo(array.dtype).max), _coding_like(like).maximum)
         planes = [channels] if pixel_format.startswith("rgb") else [channels[:, :, index] for index in (1, 2, 0)]
         return make_frame(planes, pixel_format, like=like)
     from spatialme.video.colour_kernels import rgb_to_yuv
@@ -118,9 +141,8 @@ def from_rgb(array: np.ndarray, like: av.VideoFrame) -> av.VideoFrame:
     frame = av.VideoFrame(width, height, pixel_format)
     luma, *chroma = padded_planes(frame)
     chroma_u, chroma_v = chroma or (np.empty_like(luma), np.empty_like(luma))  # for gray, worked out and thrown away
-    shift_x, shift_y = chroma_shift(pixel_format)
-    table, source = _encoding_table(coding, source_maximum), np.ascontiguousarray(array)
-    rgb_to_yuv(source, shift_x, shift_y, table, np.float32(coding.maximum), luma, chroma_u, chroma_v)
+    way, source = encoding_like(like, array.dtype), np.ascontiguousarray(array)
+    rgb_to_yuv(source, *way.shift, way.table, np.float32(way.maximum), luma, chroma_u, chroma_v)
     copy_tags(like, frame)
     return frame
 
@@ -135,6 +157,10 @@ def coding_of(pixel_format: str, colorspace: int, full: bool, short_side: int) -
     if full:
         return Coding(red_share, blue_share, 0, maximum, 128 * unit, maximum, maximum)
     return Coding(red_share, blue_share, 16 * unit, 219 * unit, 128 * unit, 224 * unit, maximum)
+
+
+def _coding_like(frame: av.VideoFrame) -> Coding:
+    return coding_of(frame.format.name, frame.colorspace, _is_full(frame), min(frame.width, frame.height))
 
 
 def _is_full(frame: av.VideoFrame) -> bool:

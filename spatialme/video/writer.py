@@ -14,10 +14,9 @@ from types import TracebackType
 from typing import Protocol
 
 import av
-import numpy as np
 
 from spatialme.errors import OutputError
-from spatialme.video.eyes import packed_frames
+from spatialme.video.eyes import EyeImage, check_eyes, packed_frames
 from spatialme.video.image_files import ImageFile, ImageSequence
 from spatialme.video.picture import Picture, StreamInfo
 from spatialme.video.place import MediaSource
@@ -86,9 +85,9 @@ class SegmentWriter:
             self.abandon()
             raise
 
-    def write(self, picture: Picture, left: np.ndarray | None, right: np.ndarray | None) -> None:
+    def write(self, picture: Picture, left: EyeImage | None, right: EyeImage | None) -> None:
         """Encode one picture's eyes; see `StereoWriter.write`."""
-        _check_eyes(self._info, left, right)
+        check_eyes(self._info, self._plan, left, right)
         duration = _duration(picture.frame, self._plan)
         for file, frame in zip(self._files, packed_frames(picture, left, right, self._plan)):
             file.write(frame, picture.pts - self._shift, duration)
@@ -173,13 +172,13 @@ class StereoWriter:
         else:
             self._files = _Images(plan, source.info)
 
-    def write(self, picture: Picture, left: np.ndarray | None, right: np.ndarray | None) -> None:
+    def write(self, picture: Picture, left: EyeImage | None, right: EyeImage | None) -> None:
         """Encode one picture's eyes.
 
         Args:
             picture: The source picture; gives the time stamp.
-            left: (H, W, 3) RGB over its full range, uint8 or uint16; None: this eye is the picture, whose native
-                planes are then copied.
+            left: (H, W, 3) RGB over its full range, uint8 or uint16, or planes (`eyes.planar_encoding`); None: this
+                eye is the picture, whose native planes are then copied.
             right: The same for the right eye.
 
         Raises:
@@ -221,7 +220,7 @@ class _WholeVideo:
     def frames(self) -> int:
         return self._segment.frames
 
-    def write(self, picture: Picture, left: np.ndarray | None, right: np.ndarray | None) -> None:
+    def write(self, picture: Picture, left: EyeImage | None, right: EyeImage | None) -> None:
         self._segment.write(picture, left, right)
 
     def finish(self) -> WriteReport:
@@ -251,8 +250,8 @@ class _Images:
             self.abandon()
             raise
 
-    def write(self, picture: Picture, left: np.ndarray | None, right: np.ndarray | None) -> None:
-        _check_eyes(self._info, left, right)
+    def write(self, picture: Picture, left: EyeImage | None, right: EyeImage | None) -> None:
+        check_eyes(self._info, self._plan, left, right)
         for file, frame in zip(self._files, packed_frames(picture, left, right, self._plan)):
             file.write(frame)
         self.frames += 1
@@ -279,13 +278,6 @@ def _publish(files: Sequence[VideoFile | ImageFile | ImageSequence]) -> int:
                 published.path.unlink(missing_ok=True)
             raise
     return size
-
-
-def _check_eyes(info: StreamInfo, *eyes: np.ndarray | None) -> None:
-    wanted = (info.height, info.width, 3)
-    for eye in eyes:
-        if eye is not None and (eye.shape != wanted or eye.dtype not in (np.uint8, np.uint16)):
-            raise ValueError(f"an eye must be {wanted} uint8 or uint16, got {eye.shape} {eye.dtype}")
 
 
 def _duration(frame: av.VideoFrame, plan: OutputPlan) -> int:
