@@ -12,6 +12,7 @@ from spatialme.errors import OptionError
 from spatialme.settings import BranchName, ConverterSettings, Engine, Eye, Quality, RefineMode
 from spatialme.video.anaglyph import Anaglyph
 from spatialme.video.metadata import Format
+from spatialme.video.nvdec import DecoderName
 from spatialme.video.targets import Target
 from spatialme.weights import Licence
 
@@ -43,6 +44,7 @@ def convert(
     max_vram: float | None = None,
     devices: str | None = None,
     ray: str | None = None,
+    decoder: DecoderName = "cpu",
     codec: str | None = None,
     crf: int | None = None,
     preset: str | None = None,
@@ -80,6 +82,8 @@ def convert(
         max_vram: Gigabytes of GPU memory to stay within, by smaller clips; all there is when not given.
         devices: Share a video among processes, one for each of these: 0,1 for two GPUs, or cpu,cpu.
         ray: Share a video among the machines of the Ray cluster at this address; local starts one here.
+        decoder: Where the input is decoded: cpu, or cuda for an NVIDIA GPU's NVDEC, not yet tried on one
+            (docs/formats.md).
         codec: Video encoder, such as libx264, libx265, libsvtav1 or ffv1; chosen to fit when not given.
         crf: Quality of the encoder; lower is better and larger.
         preset: Speed of the encoder, by its own names.
@@ -129,6 +133,7 @@ def convert(
         end_seconds=parse_seconds("--end", end),
         frame_rate=parse_frame_rate(frame_rate),
         keep_going=keep_going,
+        decoder=decoder,
         spread=choose_spread(device, devices, ray),
         profile=None if profile is None else Profile(Path(profile)),
     )

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from typing import Any, Literal
 
 from spatialme import __version__, weights
-from spatialme.errors import SpatialmeError
+from spatialme.errors import OptionError, SpatialmeError
 
 State = Literal["ok", "missing", "broken"]  # missing: something optional
 
@@ -119,10 +119,9 @@ def check_gpu() -> list[Finding]:
 
 
 def check_video() -> list[Finding]:
-    """Which encoders open, and which devices decode."""
+    """Which encoders open, and whether a GPU decodes."""
     try:
         import av
-        from av.codec.hwaccel import hwdevices_available
     except (ImportError, OSError) as error:
         return [Finding("broken", "av", f"cannot be imported ({_one_line(error)}); install it again")]
     found = []
@@ -130,9 +129,12 @@ def check_video() -> list[Finding]:
         problem = _why_encoder_fails(name)
         state: State = "ok" if problem is None else "broken" if name in NEEDED_ENCODERS else "missing"
         found.append(Finding(state, f"encoder {name}", purpose if problem is None else f"{purpose}: {problem}"))
-    devices = ", ".join(hwdevices_available()) or "none"
+    problem = _why_no_nvdec()
+    purpose = "--decoder cuda, H.264, HEVC, VP8 and VP9 on an NVIDIA GPU"
+    text = purpose if problem is None else f"{purpose}: {problem}"
+    found.append(Finding("ok" if problem is None else "missing", "decoder nvdec", text))
     libraries = ".".join(map(str, av.library_versions["libavcodec"]))
-    found.append(Finding("ok", "hardware decoders", f"in this FFmpeg (libavcodec {libraries}): {devices}"))
+    found.append(Finding("ok", "ffmpeg", f"libavcodec {libraries}, brought by av"))
     return found
 
 
@@ -203,6 +205,17 @@ def _why_encoder_fails(name: str) -> str | None:
         context.open()
     except av.FFmpegError as error:
         return "needs an NVIDIA GPU that has it" if "nvenc" in name else f"does not open ({error.strerror})"
+    return None
+
+
+def _why_no_nvdec() -> str | None:
+    """None when it starts."""
+    from spatialme.video.nvdec import find_accelerator
+
+    try:
+        find_accelerator("cuda", "auto")
+    except OptionError:
+        return "needs such a GPU and its driver"
     return None
 
 

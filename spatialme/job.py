@@ -25,6 +25,7 @@ from spatialme.pipeline import Converter
 from spatialme.profiling import Profile
 from spatialme.report import ConversionReport, Tally, peak_memory_mb
 from spatialme.settings import ConverterSettings
+from spatialme.video.nvdec import DecoderName, find_accelerator
 from spatialme.video.place import check_existing, check_space
 from spatialme.video.reader import Source, open_source
 from spatialme.video.writer import OutputOptions, OutputPlan, StereoWriter, plan_output
@@ -40,8 +41,13 @@ class Job:
     end_seconds: float | None
     frame_rate: Fraction
     keep_going: bool
+    decoder: DecoderName = "cpu"
     spread: Spread | None = None  # the workers; None: this process alone
     profile: Profile | None = None  # takes notes of where the time goes
+
+    def __post_init__(self) -> None:
+        """Raise OptionError for a decoder that is not here, which is wrong for every file."""
+        self._accelerator = find_accelerator(self.decoder, self.settings.device)
 
     @cached_property
     def converter(self) -> Converter:
@@ -62,6 +68,7 @@ class Job:
                     end_seconds=self.end_seconds,
                     keep_going=self.keep_going,
                     frame_rate=self.frame_rate,
+                    accelerator=self._accelerator,
                 )
             )
             # whether an existing output is in the way is for the journal to say
@@ -119,6 +126,7 @@ class Job:
             start_seconds=self.start_seconds,
             end_seconds=self.end_seconds,
             keep_going=self.keep_going,
+            decoder=self.decoder,
             frame_rate=self.frame_rate,
             start_pts_offset=source.start_pts_offset,
             origin_seconds=source.origin_seconds,

@@ -12,6 +12,7 @@ from spatialme.doctor import doctor
 from spatialme.doctor_checks import Finding
 from spatialme.errors import OptionError
 from spatialme.estimate import Cost
+from spatialme.video import nvdec
 
 
 def found(subject: str) -> Finding:
@@ -54,6 +55,18 @@ def test_an_encoder_that_this_ffmpeg_lacks_is_told_from_one_that_does_not_open()
         assert doctor_checks._why_encoder_fails("no_such_encoder") == "not in this FFmpeg build"
         patch.setitem(ENCODERS, "prores_ks", ENCODERS["libx264"])  # whose 4:2:0 ProRes does not take
         assert "does not open" in str(doctor_checks._why_encoder_fails("prores_ks"))
+
+
+@pytest.mark.parametrize("starts", [False, True])
+def test_nvdec_is_there_if_it_starts(monkeypatch, starts):
+    def start(decoder, device):
+        if not starts:
+            raise OptionError("no driver")
+
+    monkeypatch.setattr(nvdec, "find_accelerator", start)
+    finding = found("decoder nvdec")
+    assert finding.state == ("ok" if starts else "missing")
+    assert finding.text.endswith("on an NVIDIA GPU" if starts else ": needs such a GPU and its driver")
 
 
 def test_damaged_packaged_weights_are_broken(monkeypatch, tmp_path):

@@ -252,7 +252,7 @@ def demux_through(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
             return change(self._container.demux(stream))
 
     opened = opening.open_container
-    monkeypatch.setattr(material, "open_container", lambda *arguments: Changed(opened(*arguments)))
+    monkeypatch.setattr(material, "open_container", lambda *given, **named: Changed(opened(*given, **named)))
 
 
 def test_empty_packets_do_not_end_the_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

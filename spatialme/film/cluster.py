@@ -70,7 +70,8 @@ def _share_out(ray: Any, missing: Missing) -> int:
 
 def convert_share(film: Film, stretch: Stretch, device: str) -> ShareOutcome:
     """Convert one share in a worker of the cluster, on the device that Ray shows to it."""
-    converter = open_converter(replace(film.settings, device=device))
+    film = replace(film, settings=replace(film.settings, device=device))
+    converter = open_converter(film.settings)
     tally = Tally()
     frames: list[int] = []
     outcome = convert_stretch(film, converter, stretch, tally, on_frames=frames.append)

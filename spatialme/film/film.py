@@ -9,6 +9,7 @@ from pathlib import Path
 from spatialme.film.boundaries import Boundaries
 from spatialme.film.journal import Journal
 from spatialme.settings import ConverterSettings
+from spatialme.video.nvdec import DecoderName, find_accelerator
 from spatialme.video.picture import StreamInfo
 from spatialme.video.plan import OutputPlan
 from spatialme.video.reader import Source, open_source
@@ -27,6 +28,7 @@ class Film:
     start_seconds: float | None
     end_seconds: float | None
     keep_going: bool
+    decoder: DecoderName  # not in the key: the pictures are the same
     frame_rate: Fraction  # of numbered images
     start_pts_offset: int
     origin_seconds: Fraction
@@ -48,4 +50,5 @@ class Film:
             end_seconds=self.end_seconds,
             keep_going=self.keep_going,
             frame_rate=self.frame_rate,
+            accelerator=find_accelerator(self.decoder, self.settings.device),
         )

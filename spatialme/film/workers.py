@@ -98,7 +98,8 @@ def missing_shares(missing: Missing) -> Iterator[Stretch]:
 
 def convert_share(film: Film, stretch: Stretch) -> ShareOutcome:
     """Convert one share in this process, on the device that it was started for."""
-    converter = open_converter(replace(film.settings, device=_process["device"]))
+    film = replace(film, settings=replace(film.settings, device=_process["device"]))
+    converter = open_converter(film.settings)
     frames, tally, stopping = 0, Tally(), _process["stopping"]
 
     def count(more: int) -> None:

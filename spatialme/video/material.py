@@ -10,10 +10,12 @@ from pathlib import Path
 
 import av
 from av.codec.context import ThreadType
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from spatialme.errors import InputError
+from spatialme.video import nvdec
 from spatialme.video.clean_aperture import Area, clean_aperture
 from spatialme.video.decoding import Decoded, Decoder
 from spatialme.video.exif import exif_orientation
@@ -50,9 +52,13 @@ class Material:
     late_notes: Callable[[], list[str]] = field(default=list)  # known once all is read
 
 
-def open_video(path: Path, *, start_seconds: Fraction | None, keep_going: bool) -> Material:
+def open_video(
+    path: Path, *, start_seconds: Fraction | None, keep_going: bool, accelerator: HWAccel | None = None
+) -> Material:
     """Open a video file so that decoding begins at or before `start_seconds`, not long before where it can seek."""
-    container, stream, notes = _open_stream(path)
+    accelerator, notes = nvdec.suited(path, accelerator)
+    container, stream, found = _open_stream(path, accelerator)
+    notes += found
     try:
         notes += check_whole(path, stream, keep_going=keep_going)
         origin = (container.start_time or 0) * _MICROSECOND
@@ -62,7 +68,7 @@ def open_video(path: Path, *, start_seconds: Fraction | None, keep_going: bool) 
         sought = _decode_near(container, stream, path, target, keep_going=keep_going) if target > first_pts else None
         if sought is None and target > first_pts:
             container.close()  # no seek leads back to the very beginning in every format
-            container, stream, _ = _open_stream(path)
+            container, stream, _ = _open_stream(path, accelerator)
         decoder, items = sought or _decode(container, stream, path, keep_going=keep_going)
         return Material(
             kind="video",
@@ -87,11 +93,14 @@ def open_video(path: Path, *, start_seconds: Fraction | None, keep_going: bool) 
         raise
 
 
-def _open_stream(path: Path) -> tuple[InputContainer, VideoStream, list[str]]:
-    container = open_container(path)
+def _open_stream(path: Path, accelerator: HWAccel | None) -> tuple[InputContainer, VideoStream, list[str]]:
+    container = open_container(path, accelerator=accelerator)
     try:
         stream, notes = choose_video(container, path)
-        stream.thread_type = ThreadType.AUTO
+        if accelerator is None:
+            stream.thread_type = ThreadType.AUTO
+        else:  # threads would gain nothing, and each would hold pictures on the GPU
+            stream.thread_type, stream.thread_count = ThreadType.NONE, 1
         return container, stream, notes
     except BaseException:
         container.close()

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -35,11 +36,12 @@ def check_file(path: Path) -> None:
         raise InputError(f"{path} cannot be opened: {error.strerror}; check its permissions") from error
 
 
-def open_container(path: Path, content: bytes | None = None) -> InputContainer:
-    """Open a checked file, or its `content` where that has been read already."""
+def open_container(path: Path, content: bytes | None = None, *, accelerator: HWAccel | None = None) -> InputContainer:
+    """Open a checked file, or its `content` where that has been read already; its streams decode on the accelerator."""
     try:
         # a still image is told by its bytes: by name, FFmpeg would take "100%d.png" for a pattern
-        container = av.open(str(path), "r") if content is None else av.open(io.BytesIO(content), "r")
+        file = str(path) if content is None else io.BytesIO(content)
+        container = av.open(file, "r", hwaccel=accelerator)
     except av.FFmpegError as error:
         raise InputError(_why_unreadable(path, error)) from error
     if container.format.name in _REFUSED_FORMATS:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 import av
+from av.codec.hwaccel import HWAccel
 
 from spatialme.errors import InputError, OptionError
 from spatialme.video import side_data
@@ -210,6 +211,7 @@ def open_source(
     end_seconds: float | None = None,
     keep_going: bool = False,
     frame_rate: Fraction = DEFAULT_SEQUENCE_RATE,
+    accelerator: HWAccel | None = None,
 ) -> Source:
     """Open a video file, a still image, or numbered images by a pattern such as ``frames/%05d.png``.
 
@@ -219,6 +221,7 @@ def open_source(
         end_seconds: First time to leave out.
         keep_going: Take what a file that is cut short, or a sequence with gaps, still holds.
         frame_rate: Of numbered images; a video has its own.
+        accelerator: Decodes a video, of `nvdec.find_accelerator`; None: the CPU, which decodes images in any case.
 
     Raises:
         InputError: in one line, if there is no picture to be had.
@@ -232,7 +235,7 @@ def open_source(
     if frame_rate <= 0:
         raise OptionError(f"the frame rate is {frame_rate}, expected more than 0")
     given = Path(path)
-    material = _open_material(given, start, keep_going=keep_going, frame_rate=Fraction(frame_rate))
+    material = _open_material(given, start, keep_going, Fraction(frame_rate), accelerator)
     try:
         return Source(given, material, start=start, end=end)
     except BaseException:
@@ -240,11 +243,15 @@ def open_source(
         raise
 
 
-def _open_material(path: Path, start: Fraction | None, *, keep_going: bool, frame_rate: Fraction) -> Material:
+def _open_material(
+    path: Path, start: Fraction | None, keep_going: bool, frame_rate: Fraction, accelerator: HWAccel | None
+) -> Material:
     if is_pattern(path):
         return open_sequence(path, frame_rate=frame_rate, keep_going=keep_going)
     check_file(path)
-    return open_image(path) if is_image(path) else open_video(path, start_seconds=start, keep_going=keep_going)
+    if is_image(path):
+        return open_image(path)
+    return open_video(path, start_seconds=start, keep_going=keep_going, accelerator=accelerator)
 
 
 def _cut_time(option: str, seconds: float | None) -> Fraction | None:
