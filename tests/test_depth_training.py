@@ -150,6 +150,9 @@ class Shift:
     def __init__(self, px: float):
         self.px = px
 
+    def encode(self, image: Tensor) -> Tensor:
+        return image
+
     def both_ways(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         there, back = torch.zeros(2, *first.shape[-2:]), torch.zeros(2, *first.shape[-2:])
         there[0], back[0] = -self.px, self.px

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import cv2
@@ -329,6 +330,23 @@ def test_raft_gives_the_same_from_either_file(raft_states, tmp_path) -> None:
         flows.append(torch.stack(method.both_ways(*(method.prepare(frame) for frame in frames))))
     assert flows[0].shape == (2, 2, *method.grid(64, 96)) == (2, 2, 128, 128)
     assert torch.equal(*flows)
+
+
+def test_raft_encodes_each_frame_once_and_gives_the_networks_own_flow(raft_states, tmp_path) -> None:
+    path = tmp_path / "raft.pth"
+    torch.save(raft_states[0], path)
+    method = Raft(path, CPU, iterations=3)
+    encoded: list[Tensor] = []
+    method._network.feature_encoder.register_forward_pre_hook(lambda _, inputs: encoded.append(*inputs))
+    frames = torch.rand((3, 3, 264, 272), generator=torch.Generator().manual_seed(0))
+    prepared = [method.prepare(frame) for frame in frames]
+    pairs = [method.both_ways(*pair) for pair in itertools.pairwise(prepared)]
+    assert [len(images) for images in encoded] == [1, 1, 1]
+    for (first, second), (there, back) in zip(itertools.pairwise(encoded.copy()), pairs):
+        wanted = method._network(torch.cat((first, second)), torch.cat((second, first)), num_flow_updates=3)[-1]
+        # of a flow of up to 30 px; convolutions sum in another order for another batch
+        torch.testing.assert_close(torch.stack((there, back)), wanted, atol=1e-3, rtol=0)
+        assert wanted.abs().max() > 1
 
 
 def test_raft_runs_at_half_resolution_or_less(raft_states, tmp_path) -> None:

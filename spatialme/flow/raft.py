@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pickle
 import re
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,8 +51,20 @@ def raft_things_to_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
+@dataclass(frozen=True)
+class EncodedFrame:
+    """What RAFT knows of one frame, at an eighth of the size that it sees: encoded once, for four flows."""
+
+    features: Tensor  # (1, 256, h / 8, w / 8): what correlates
+    context: Tensor  # (1, 256, h / 8, w / 8): what guides the updates of a flow that starts here
+
+
 class Raft:
-    """Flow at half the frame's resolution or less; half precision on a GPU."""
+    """Flow at half the frame's resolution or less; half precision on a GPU.
+
+    The network's own `forward` encodes both frames of a pair anew for each direction, and enlarges the flow after every
+    update, of which the last one counts.
+    """
 
     def __init__(self, weights: Path, device: torch.device, *, iterations: int = ITERATIONS):
         """Load the network.
@@ -72,7 +87,7 @@ class Raft:
                 f"{weights} does not hold RAFT-large; give torchvision's raft_large or the authors' raft-things.pth"
             ) from error
         self._device = device
-        self._network = network.to(device).eval().requires_grad_(False)
+        self._network: Any = network.to(device).eval().requires_grad_(False)
         self._iterations = iterations
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
@@ -81,20 +96,44 @@ class Raft:
         grid_height, grid_width = bounded_size(height, width, long_side=half, multiple=8)
         return max(SMALLEST_SIDE_PX, grid_height), max(SMALLEST_SIDE_PX, grid_width)
 
-    def prepare(self, frame: Tensor) -> Tensor:
-        """Reduced frame in [-1, 1]: (3, H, W) -> (1, 3, h, w)."""
+    def prepare(self, frame: Tensor) -> EncodedFrame:
+        """Reduce and encode a frame, (3, H, W)."""
         size = self.grid(*frame.shape[1:])
         image = frame[None].to(self._device, torch.float32)
         reduced = F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
-        return reduced * 2 - 1
+        return self.encode(reduced * 2 - 1)
 
-    def both_ways(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, image: Tensor) -> EncodedFrame:
+        """Encode (1, 3, h, w) in [-1, 1] as it is; sides are multiples of 8, at least 128."""
+        with self._precision():
+            return EncodedFrame(self._network.feature_encoder(image), self._network.context_encoder(image))
+
+    def both_ways(self, first: EncodedFrame, second: EncodedFrame) -> tuple[Tensor, Tensor]:
         """Flow from the first to the second and back: (2, h, w) float32 px each."""
-        there_and_back = torch.cat((first, second)), torch.cat((second, first))
-        # autocast, not half weights: positions in the correlation volume need float32, whatever the pipeline chose
-        with torch.autocast("cuda", torch.float16, enabled=self._device.type == "cuda"):
-            flows = self._network(*there_and_back, num_flow_updates=self._iterations)[-1].float()
+        there, back = torch.cat((first.features, second.features)), torch.cat((second.features, first.features))
+        with self._precision():
+            flows = self._flow(there, back, torch.cat((first.context, second.context)))
         return flows[0], flows[1]
+
+    def _precision(self) -> AbstractContextManager:
+        # autocast, not half weights: positions in the correlation volume need float32, whatever the pipeline chose
+        return torch.autocast("cuda", torch.float16, enabled=self._device.type == "cuda")
+
+    def _flow(self, features: Tensor, other_features: Tensor, context: Tensor) -> Tensor:
+        """Flow to the other frames, (N, 2, 8 h, 8 w) float32, of what encoders made: (N, 256, h, w) each."""
+        from torchvision.models.optical_flow._utils import make_coords_grid, upsample_flow
+
+        network = self._network
+        network.corr_block.build_pyramid(features, other_features)
+        state_channels = network.update_block.hidden_state_size
+        state, context = context[:, :state_channels].tanh(), context[:, state_channels:].relu()
+        start = make_coords_grid(len(features), *features.shape[2:], device=features.device)
+        position = start
+        for _ in range(self._iterations):
+            correlation = network.corr_block.index_pyramid(centroids_coords=position)
+            state, change = network.update_block(state, context, correlation, position - start)
+            position = position + change
+        return upsample_flow(position - start, up_mask=network.mask_predictor(state)).float()
 
 
 def _torchvision_state(path: Path) -> dict[str, Tensor]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from spatialme.flow.raft import SMALLEST_SIDE_PX, Raft
 
@@ -22,9 +22,5 @@ class FullSizeRaft(Raft):
         """Height and width of the flow: the frame's, but at least 128 and multiples of 8."""
         return max(SMALLEST_SIDE_PX, -(-height // 8) * 8), max(SMALLEST_SIDE_PX, -(-width // 8) * 8)
 
-    def both_ways(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """Flow from the first to the second and back: (2, h, w) float32 px each."""
-        with torch.autocast(self._device.type, enabled=False):
-            there_and_back = torch.cat((first, second)), torch.cat((second, first))
-            flows = self._network(*there_and_back, num_flow_updates=self._iterations)[-1]
-        return flows[0], flows[1]
+    def _precision(self) -> AbstractContextManager:
+        return torch.autocast(self._device.type, enabled=False)

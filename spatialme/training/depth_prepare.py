@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import cv2
 import numpy as np
@@ -85,7 +85,7 @@ def prepare_set(material: Path, output: Path, *, root: Path, teacher: str | None
         flow: BothWays | None = None
         for row in rows:
             if row.kind in MATCHED_KINDS and flow is None:
-                flow = open_flow("raft", chosen).method
+                flow = cast(BothWays, open_flow("raft", chosen).method)  # a `Raft`
             found = list(_prepare(row, root, output, flow, chosen))
             entries += found
             yield f"{row.name}: {len(found)} pictures"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -21,8 +21,12 @@ Label = NDArray[np.float32]
 class BothWays(Protocol):
     """Optical flow between two pictures, there and back; `flow.raft.Raft` is one."""
 
-    def both_ways(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """(1, 3, h, w) in [-1, 1] twice -> flows (2, h, w) in px."""
+    def encode(self, image: Tensor) -> Any:
+        """(1, 3, h, w) in [-1, 1] -> what `both_ways` takes."""
+        ...
+
+    def both_ways(self, first: Any, second: Any) -> tuple[Tensor, Tensor]:
+        """Two encoded pictures -> flows (2, h, w) in px."""
         ...
 
 
@@ -38,7 +42,7 @@ def match_eyes(left: Picture, right: Picture, flow: BothWays, device: torch.devi
     Returns:
         (H, W) for the left and for the right eye; NaN where the two do not agree or the match leaves its row.
     """
-    there, back = flow.both_ways(_prepared(left, device), _prepared(right, device))
+    there, back = flow.both_ways(*(flow.encode(_prepared(picture, device)) for picture in (left, right)))
     seen_left, seen_right = (_disparity(found, sign, left.shape) for found, sign in ((there, -1), (back, 1)))
     from_left = agreed(seen_left, seen_right)
     # the mirrored right eye is the left eye of the mirrored scene
