@@ -73,17 +73,16 @@ def warped(device: torch.device) -> WarpedClip:
 
 def steps(device: torch.device) -> tuple[Tensor, Tensor, list[Step]]:
     """Hole and disparity of the last of some frames, and the walk back through the others."""
-    from spatialme.inpaint import trace_torch
     from spatialme.inpaint.trace import Step
+    from spatialme.levels import to_levels, to_steps
 
     clip = warped(device)
-    clearance = trace_torch.clearance_map(clip.disparity, clip.hole)
     draw = torch.Generator().manual_seed(3)
     made = []
     for t in range(len(clip) - 2, -1, -1):
         flow = (torch.tensor([0.9, 0.4])[:, None, None] + 0.3 * torch.rand(2, 36, 80, generator=draw)).to(device)
         trusted = (torch.rand(2, 1, 36, 80, generator=draw) < 0.97).to(device)
-        maps = clip.view[t], clip.hole[t], clip.disparity[t], clearance[t]
+        maps = to_levels(clip.view[t]), clip.hole[t], to_steps(clip.disparity[t])
         made.append(Step(flow, trusted[0], -flow, trusted[1], *maps))
     return clip.hole[-1], clip.disparity[-1], made
 

@@ -23,9 +23,11 @@ from torch import Tensor
 
 from spatialme.depth import DepthEstimator, open_depth
 from spatialme.depth.flicker import FlickerMeter
+from spatialme.depth.network import GPU_BATCH
 from spatialme.device import pick_device
 from spatialme.flow import open_flow
 from spatialme.inpaint import BRANCHES, Branch, propainter_ready
+from spatialme.levels import awake, awake_warp, resting_warp
 from spatialme.memory import Reach, clip_for_gpu, host_bytes, limit_gpu_memory, longest_clip
 from spatialme.refine import Refiner, compose
 from spatialme.report import Tally
@@ -40,7 +42,7 @@ Array = np.ndarray
 Item = TypeVar("Item")
 
 # A clip's frames together: enough to amortise the calls, few enough for memory, of which every stage holds some clips.
-CLIP_PIXELS = {"cpu": 2 * 1280 * 720, "cuda": 16 * 1280 * 720}
+CLIP_PIXELS = {"cpu": 2 * 1280 * 720, "cuda": 4 * 1920 * 1080}
 LONGEST_CLIP = 16
 SIDE_BY_SIDE = 4  # frames that the depth stage can use at once on a CPU, one per thread;
 LARGE_PIXELS = 2560 * 1440  # not above this size, where the depth network is a small part and a frame costs 0.4 GB
@@ -109,10 +111,11 @@ class Converter:
 
         Networks larger than `tiny` (Depth Anything, ProPainter) come on top.
         """
-        return host_bytes(self._reach, self.clip_length(width, height), width * height)
+        return host_bytes(self.reach, self.clip_length(width, height), width * height)
 
     @property
-    def _reach(self) -> Reach:
+    def reach(self) -> Reach:
+        """How far its stages look, by which memory is counted."""
         return Reach(
             cuts=CutDetector.lookahead,
             depth=self.depth.lookahead,
@@ -121,6 +124,7 @@ class Converter:
             branches=[(branch.lookback, branch.lookahead) for branch in self.branches],
             eyes=2 if self.settings.eye == "both" else 1,
             trained_refiner=self.refiner is not None and self.refiner.trained,
+            propainters=sum(branch.name.startswith("propainter") for branch in self.branches),
         )
 
     @property
@@ -143,12 +147,14 @@ class Converter:
         length = max(shortest, min(LONGEST_CLIP, CLIP_PIXELS[self.device.type] // pixels))
         if self.device.type != "cuda":
             return length
+        if length > GPU_BATCH:
+            length -= length % GPU_BATCH  # a batch that is filled up costs as much as a full one
         budget = self.settings.max_vram
         if budget is None:
-            fitting = clip_for_gpu(self._reach, pixels, length, self.device)
+            fitting = clip_for_gpu(self.reach, pixels, length, self.device)
             why = "the GPU's memory"
         else:
-            fitting, why = longest_clip(self._reach, pixels, length, budget * 1e9), f"--max-vram {budget:g}"
+            fitting, why = longest_clip(self.reach, pixels, length, budget * 1e9), f"--max-vram {budget:g}"
         if fitting < length:
             LOGGER.info("%s: %dx%d in clips of %d frames, not %d", why, width, height, fitting, length)
         return fitting
@@ -181,7 +187,7 @@ class Converter:
         """Yield one stereo clip per clip, in order; see `StereoClip` for what None means.
 
         Args:
-            clips: Clips of whole shots, as `tag_shots` makes them.
+            clips: Clips of whole shots, as `tag_shots` makes them; they may be `levels.resting`.
             tally: Counts what passes and where the time goes.
             on_depth: Called with each stabilised depth clip, in order, before it is warped.
         """
@@ -190,7 +196,7 @@ class Converter:
 
     def warped(self, clips: Iterable[Clip]) -> Iterator[WarpedClip]:
         """Yield each clip's right view with its holes open: what a preview looks at."""
-        return _entered(self._inference, self.warper.stream(self.depth.stream(clips)))
+        return _entered(self._inference, self.warper.stream(self.depth.stream(map(awake, clips))))
 
     @contextlib.contextmanager
     def _inference(self) -> Iterator[None]:
@@ -211,7 +217,7 @@ class _Run:
 
     def stereo(self, clips: Iterable[Clip], on_depth: Callable[[DepthClip], None] | None) -> Iterator[StereoClip]:
         depth = self.converter.depth
-        depth_clips = self.counted(self.tally.clock.timed("depth", depth.stream(clips)), on_depth)
+        depth_clips = self.counted(self.tally.clock.timed("depth", depth.stream(map(awake, clips))), on_depth)
         eye = self.converter.settings.eye
         if eye == "both":
             for_left, for_right = fan_out(depth_clips, 2)
@@ -228,13 +234,13 @@ class _Run:
 
     def left_views(self, depth_clips: Iterable[DepthClip], share: float) -> Iterator[tuple[Clip, Tensor]]:
         """A left view is a right view of mirrored frames, mirrored."""
-        originals, to_mirror = fan_out(depth_clips, 2)
-        for original, (_, view) in zip(originals, self.right_views(map(_mirrored, to_mirror), share)):
-            yield original.clip, mirror(view)
+        for clip, view in self.right_views(map(_mirrored, depth_clips), share):
+            yield replace(clip, frames=mirror(clip.frames)), mirror(view)
 
     def right_views(self, depth_clips: Iterable[DepthClip], share: float) -> Iterator[tuple[Clip, Tensor]]:
         converter, clock = self.converter, self.tally.clock
-        warped = clock.timed("warp", converter.warper.stream(depth_clips, share=share))
+        # a branch's look-ahead is what the others' clips wait for
+        warped = clock.timed("warp", map(self.at_rest, converter.warper.stream(depth_clips, share=share)))
         if converter.flow:
             warped = clock.timed("flow", converter.flow.stream(warped))
         # every branch answers each clip with one of the same frames, so their streams stay in step
@@ -242,10 +248,15 @@ class _Run:
         filled = [clock.timed(b.name, b.stream(copy)) for b, copy in zip(converter.branches, copies)]
         return clock.timed("refine", map(self.finish, base, *filled))
 
+    def at_rest(self, warped: WarpedClip) -> WarpedClip:
+        """The clip as it shall wait; whether its disparity was finite cannot be seen afterwards."""
+        self.tally.watch_disparity(warped.source_disparity)
+        return resting_warp(warped)
+
     def finish(self, warped: WarpedClip, *filled: FilledView) -> tuple[Clip, Tensor]:
         """Fuse the branches and compose them into the warped view."""
         self.tally.count_holes(warped.hole)
-        self.tally.watch_disparity(warped.source_disparity)
+        warped = awake_warp(warped)
         refiner = self.converter.refiner
         if refiner is None:
             return warped.clip, compose(warped.view, warped.hole, filled[0].view)
@@ -265,6 +276,7 @@ class _Run:
             if on_depth:
                 on_depth(depth_clip)
             yield depth_clip
+            del depth_clip  # not to be held while the next one is made
 
 
 def _warper(settings: ConverterSettings) -> Warper:
@@ -288,6 +300,7 @@ def _entered(context: Callable[[], AbstractContextManager[None]], items: Iterabl
             except StopIteration:
                 return
         yield item
+        del item
 
 
 def _mirrored(depth_clip: DepthClip) -> DepthClip:

@@ -98,8 +98,10 @@ class Onlooker:
     def __call__(self, warped: WarpedClip, *, poly: Tensor, expansion: Tensor, dl: Tensor, mode: RefineMode) -> Tensor:
         """Fuse the first frame and keep everything; what is returned nobody looks at."""
         if self.seen is None:
+            from spatialme.levels import to_colours
+
             branches, hole = (poly[:1], expansion[:1], dl[:1]), warped.hole[:1]
-            self.seen = Seen(warped.clip.frames[:1], branches, hole, self.network(*branches, hole))
+            self.seen = Seen(to_colours(warped.clip.frames[:1]), branches, hole, self.network(*branches, hole))
         return poly
 
 

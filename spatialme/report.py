@@ -43,6 +43,7 @@ class StageClock:
                 except StopIteration:
                     return
             yield item
+            del item  # a clip is large: it shall not be held while the next one is made
 
     @contextlib.contextmanager
     def charge(self, name: str) -> Iterator[None]:

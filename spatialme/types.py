@@ -29,7 +29,7 @@ from torch import Tensor
 class Clip:
     """Consecutive frames of one shot."""
 
-    frames: Tensor  # (T, 3, H, W) float RGB in [0, 1]: the source eye
+    frames: Tensor  # (T, 3, H, W) float RGB in [0, 1]: the source eye; while it waits, maybe levels (`levels.py`)
     pictures: tuple[Any, ...]  # T native pictures, carried untouched from the reader to the writer
     first_index: int  # frame number of frames[0] in the source, from 0
     shot: int  # number of the shot, from 0
@@ -79,9 +79,9 @@ class WarpedClip:
     """A right view synthesised by forward warping."""
 
     clip: Clip
-    source_disparity: Tensor  # (T, 1, H, W) float pixels, in the source view
-    view: Tensor  # (T, 3, H, W) float RGB in [0, 1]; zero inside holes
-    disparity: Tensor  # (T, 1, H, W) float pixels, in the synthesised view; zero inside holes
+    source_disparity: Tensor  # (T, 1, H, W) float pixels, or steps (`levels.py`), in the source view
+    view: Tensor  # (T, 3, H, W) float RGB in [0, 1], or levels (`levels.py`); zero inside holes
+    disparity: Tensor  # (T, 1, H, W) float pixels, or steps (`levels.py`), in the synthesised view; zero inside holes
     hole: Tensor  # (T, 1, H, W) bool, True where no source pixel landed
     range_px: Tensor | None = None  # (T, 2) float: disparity of nearness 0 and of 1, where a depth budget was set
     motion: Motion | None = None  # present when a branch asked for it

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "spatialme"
 # nothing imports from a later floor
 FLOORS = [
     ["errors", "types"],
-    ["stream", "device", "transfer", "disk"],
+    ["stream", "device", "transfer", "disk", "levels"],
     ["weights"],
     ["settings"],
     ["video", "depth", "warp", "flow", "inpaint", "refine", "shots", "report", "profiling", "memory"],

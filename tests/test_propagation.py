@@ -13,11 +13,12 @@ from torch import Tensor
 
 from spatialme.flow import FlowEstimator
 from spatialme.flow.dis import Dis
-from spatialme.inpaint import trace, trace_torch
+from spatialme.inpaint import background_torch, trace, trace_torch
 from spatialme.inpaint.background import WIDEST_PX, fill_background
 from spatialme.inpaint.background_torch import fill_background_torch
 from spatialme.inpaint.expansion_branch import Expansion
 from spatialme.inpaint.propagation import Propagation
+from spatialme.levels import to_levels, to_steps
 from spatialme.types import FilledView, Motion, WarpedClip, cut, join
 from tests.scenes import LayeredScene, square_scene, true_warped_clip
 
@@ -153,13 +154,10 @@ def test_reach_must_be_positive() -> None:
         Propagation(0)
 
 
-def test_walking_in_pytorch_equals_walking_in_numba(moving: WarpedClip) -> None:
+@pytest.mark.parametrize("resting", [False, True])
+def test_walking_in_pytorch_equals_walking_in_numba(moving: WarpedClip, resting: bool) -> None:
     motion = moving.motion
     assert motion is not None
-    assert torch.equal(
-        trace.clearance_map(moving.disparity, moving.hole), trace_torch.clearance_map(moving.disparity, moving.hole)
-    )
-    clearance = trace.clearance_map(moving.disparity, moving.hole)
     points = trace.background_points(moving.disparity[5], moving.hole[5])
     twins = trace_torch.background_points(moving.disparity[5], moving.hole[5])
     for name, ours, theirs in zip(points._fields, points, twins):
@@ -170,10 +168,9 @@ def test_walking_in_pytorch_equals_walking_in_numba(moving: WarpedClip) -> None:
             motion.backward_valid[t],
             motion.forward[t - 1],
             motion.forward_valid[t - 1],
-            moving.view[t - 1],
+            to_levels(moving.view[t - 1]) if resting else moving.view[t - 1],
             moving.hole[t - 1],
-            moving.disparity[t - 1],
-            clearance[t - 1],
+            to_steps(moving.disparity[t - 1]) if resting else moving.disparity[t - 1],
         )
         for t in (5, 4, 3, 2)
     ]
@@ -256,7 +253,11 @@ def test_a_frame_without_any_known_pixel_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("density", [0.02, 0.5])
-def test_filling_in_pytorch_equals_filling_in_numba(density: float) -> None:
+@pytest.mark.parametrize("band_pixels", [background_torch.BAND_PIXELS, 90 * 13])
+def test_filling_in_pytorch_equals_filling_in_numba(
+    density: float, band_pixels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background_torch, "BAND_PIXELS", band_pixels)  # the smaller: bands that see their neighbours
     random = np.random.default_rng(0)
     shape = (50, 90)
     hole = random.random(shape) < density
@@ -303,7 +304,6 @@ def one_step(**changes: float | bool) -> trace.Step:
         view=torch.full((3, 12, 20), 0.25),
         hole=hole,
         disparity=disparity,
-        clearance=trace.clearance_map(disparity[None], hole[None])[0],
     )
 
 
@@ -331,16 +331,17 @@ def test_a_point_is_found_goes_on_or_is_lost(backend: ModuleType, first: trace.S
         assert torch.allclose(found.colour, torch.tensor(0.25))
 
 
-def test_colours_beside_a_hole_or_a_foreground_are_not_copied() -> None:
+@pytest.mark.parametrize("backend", [trace, trace_torch])
+def test_colours_beside_a_hole_or_a_foreground_are_not_copied(backend: ModuleType) -> None:
     points = trace.background_points(torch.full((1, 12, 20), -2.0), holed((12, 20), slice(8, 9)))
     step = one_step()
     step.hole[..., 10] = True  # two pixels from where the point lies
-    beside_hole = step._replace(clearance=trace.clearance_map(step.disparity[None], step.hole[None])[0])
-    assert (trace.walk(points, [beside_hole]).steps == 0).all()
+    assert (backend.walk(points, [step]).steps == 0).all()
+    step.hole[..., 10], step.hole[..., 11] = False, True
+    assert (backend.walk(points, [step]).steps == 1).all()
     step = one_step()
     step.disparity[..., 10] = 4.0
-    beside_foreground = step._replace(clearance=trace.clearance_map(step.disparity[None], step.hole[None])[0])
-    assert (trace.walk(points, [beside_foreground]).steps == 0).all()
+    assert (backend.walk(points, [step]).steps == 0).all()
 
 
 def test_expansion_refuses_a_clip_without_its_depth_budget(moving: WarpedClip) -> None:

@@ -26,6 +26,7 @@ CASES = (
     "median",
     "smoothing",
     "walk",
+    "walk, levels",
 )
 
 

@@ -22,6 +22,7 @@ from spatialme.depth.median_triton import median
 from spatialme.inpaint import background_triton, polyline_torch, polyline_triton, trace, trace_triton
 from spatialme.inpaint.background_torch import smooth
 from spatialme.inpaint.polyline import PLATEAU_HALF_WIDTH_PX, rasterise_polylines
+from spatialme.levels import to_levels, to_steps
 from spatialme.warp.scanline import forward_warp_numba
 from spatialme.warp.splat import forward_warp_torch
 from spatialme.warp.splat_triton import forward_warp_triton
@@ -110,20 +111,20 @@ def smoothing_equals_torch() -> bool:
     return True
 
 
-def walk_equals_numba() -> bool:
+def walk_equals_numba(*, levels: bool) -> bool:
     height, width, count = 9, 40, 5
     disparity = (noise(count, 1, height, width) * 0.4).contiguous()
     hole = torch.zeros(count, 1, height, width, dtype=torch.bool)
     for t in range(count):
         hole[t, :, :, 16 + t : 24 + t] = True
-    clearance = trace.clearance_map(disparity, hole)
     steps = []
     for t in range(1, count):
         flow = torch.tensor([-1.3, 0.2])[:, None, None] + 0.8 * noise(2, 5, 16)  # of 2.5 px
         trusted = noise(2, 1, 5, 16) < 0.95
-        view = noise(3, height, width)
+        view = to_levels(noise(3, height, width)) if levels else noise(3, height, width)
         back = -flow.flip(0) * 0.2 - 0.8 * flow + 0.3 * noise(2, 5, 16)
-        steps.append(trace.Step(flow, trusted[0], back, trusted[1], view, hole[t], disparity[t], clearance[t]))
+        seen = to_steps(disparity[t]) if levels else disparity[t]
+        steps.append(trace.Step(flow, trusted[0], back, trusted[1], view, hole[t], seen))
     points = trace.background_points(disparity[0], hole[0])
     surface, (found,) = trace_triton.walk(disparity[0], hole[0], [steps])
     wanted = trace.walk(points, steps)
@@ -144,7 +145,8 @@ CASES: dict[str, Callable[[], bool]] = {
     "polylines, in parts": polylines_in_parts,
     "median": median_equals_torch,
     "smoothing": smoothing_equals_torch,
-    "walk": walk_equals_numba,
+    "walk": lambda: walk_equals_numba(levels=False),
+    "walk, levels": lambda: walk_equals_numba(levels=True),
 }
 
 

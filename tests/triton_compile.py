@@ -16,12 +16,12 @@ from spatialme.inpaint import background_triton, polyline_triton, trace_triton
 from spatialme.warp import splat_triton
 
 FLOATS = dict.fromkeys(("colours", "shifts", "shift_px", "kernel", "view", "seen", "image", "values", "flow"), "*fp32")
-FLOATS |= dict.fromkeys(("result", "colour_of", "lowest_of", "highest_of", "back", "disparity", "clearance"), "*fp32")
+FLOATS |= dict.fromkeys(("result", "colour_of", "lowest_of", "highest_of", "back", "disparity"), "*fp32")
 MASKS = dict.fromkeys(("hole", "stretch", "counts", "trusted", "back_trusted"), "*i1")
-NUMBERS = dict.fromkeys(("near", "far", "step", "share"), "fp32")
+NUMBERS = dict.fromkeys(("near", "far", "step", "share", "unit"), "fp32")
 OTHERS = {"nearest": "*i64", "x_of": "*fp64", "y_of": "*fp64", "found_of": "*i32", "distance": "*i32", "run": "*i32"}
 TYPES = FLOATS | MASKS | NUMBERS | OTHERS  # everything else is an int32
-CONSTANTS = {"BLOCK": 128, "SAMPLES": 4, "SIDE": 5, "DOWN": True}
+CONSTANTS = {"BLOCK": 128, "SAMPLES": 4, "SIDE": 5, "DOWN": True, "LEVELS": True}
 KERNELS = (
     splat_triton._propose,
     splat_triton._read,
@@ -38,6 +38,8 @@ def assembly(kernel: triton.JITFunction) -> str:
     names = kernel.arg_names
     constants = {(names.index(name),): value for name, value in CONSTANTS.items() if name in names}
     signature = {name: "constexpr" if name in CONSTANTS else TYPES.get(name, "i32") for name in names}
+    if "LEVELS" in names:
+        signature["view"] = signature["disparity"] = "*i16"
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
     compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False})
     assert compiled.asm["cubin"]

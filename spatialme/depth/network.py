@@ -18,12 +18,13 @@ from torch.nn import functional as F
 
 from spatialme.depth import edges, temporal
 from spatialme.depth.temporal import RawDepth
-from spatialme.stream import windows
+from spatialme.levels import awake, resting
+from spatialme.stream import Window, windows
 from spatialme.types import Clip, DepthClip, cut
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-GPU_BATCH = 8  # frames per call; the last batch of a clip is padded to it, so that the kernels never change
+GPU_BATCH = 4  # frames per call; the last batch of a clip is padded to it, so that the kernels never change
 
 Result = TypeVar("Result")
 
@@ -62,17 +63,13 @@ class NetworkDepth:
             for window in windows(
                 raw, lookback=self.lookback, lookahead=self.lookahead, clip_of=lambda value: value.clip
             ):
-                joined: RawDepth = window.joined()
-                small = _stabilised(joined, window.core, pool)
-                guide = joined.clip.frames[window.core]
-                clip = waiting.popleft()
-                yield DepthClip(clip, edges.upsample(small, guide, clip.frames))
+                yield _at_frame_size(window, awake(waiting.popleft()), pool)
 
     def _measured(self, clips: Iterable[Clip], waiting: deque[Clip], pool: SingleThreaded | None) -> Iterator[RawDepth]:
         """Every clip's raw depth and its relation to the frame before, each computed once."""
         before: RawDepth | None = None
         for clip in clips:
-            waiting.append(clip)
+            waiting.append(resting(clip))
             inverse = self._infer(clip.frames, pool)
             small = F.interpolate(
                 clip.frames, size=inverse.shape[-2:], mode="bilinear", antialias=True, align_corners=False
@@ -80,6 +77,7 @@ class NetworkDepth:
             guide = replace(clip, frames=small)
             raw = temporal.relate(guide, inverse, before=None if clip.starts_shot else before, each=pool)
             before = cut(raw, len(clip) - 1, len(clip))
+            del clip  # not to be held while the next one is decoded
             yield raw
 
     def _infer(self, frames: Tensor, pool: SingleThreaded | None) -> Tensor:
@@ -88,10 +86,22 @@ class NetworkDepth:
         batches = []
         for start in range(0, len(frames), GPU_BATCH):
             batch = frames[start : start + GPU_BATCH]
-            missing = GPU_BATCH - len(batch)
-            padded = torch.cat((batch, batch[-1:].expand(missing, -1, -1, -1))) if missing else batch
-            batches.append(self.network(padded)[: len(batch)])
+            batches.append(self.network(_padded(batch))[: len(batch)])
         return torch.cat(batches).to(frames.device)
+
+
+def _padded(batch: Tensor) -> Tensor:
+    """Up to `GPU_BATCH` frames, the last one repeated; copies unless there is one or enough of them."""
+    if len(batch) == 1:
+        return batch.expand(GPU_BATCH, -1, -1, -1)
+    missing = GPU_BATCH - len(batch)
+    return torch.cat((batch, batch[-1:].expand(missing, -1, -1, -1))) if missing else batch
+
+
+def _at_frame_size(window: Window[RawDepth], clip: Clip, pool: SingleThreaded | None) -> DepthClip:
+    joined = window.joined()
+    small = _stabilised(joined, window.core, pool)
+    return DepthClip(clip, edges.upsample(small, joined.clip.frames[window.core], clip.frames))
 
 
 def _stabilised(raw: RawDepth, core: slice, pool: SingleThreaded | None) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from spatialme.depth.sidecar import DepthVideoWriter
+from spatialme.levels import resting
 from spatialme.pipeline import Converter
 from spatialme.report import Tally
 from spatialme.shots import CutDetector, Departing, tag_shots
@@ -60,7 +61,7 @@ def converted(
     """
     length = converter.clip_length(info.width, info.height)
     timed = tally.clock.timed("decode", pictures)
-    clips = _clips(timed, info, converter.device, clip_length=length, first_index=first_index)
+    clips = map(resting, _clips(timed, info, converter.device, clip_length=length, first_index=first_index))
     decoded = prefetch(tally.clock.timed("shots", clips), depth=1, name="decode")
     depart = _departure(info, plan, converter.device)
     return prefetch(_eyes(converter, tally, decoded, depart, depth_writer), depth=1, name="convert")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from spatialme.flow.consistency import forward_backward_valid
+from spatialme.levels import to_colours
 from spatialme.stream import windows
 from spatialme.transfer import to_device
 from spatialme.types import Clip, Motion, WarpedClip
@@ -87,8 +88,8 @@ class FlowEstimator:
             frames = [clip.frames[0] for clip in window.frames]
             goes_on = len(frames) > window.core.stop
             if first is None:
-                first = self.method.prepare(frames[0])
-            prepared = [first] + [self.method.prepare(frame) for frame in frames[1:]]
+                first = self.method.prepare(to_colours(frames[0]))
+            prepared = [first] + [self.method.prepare(to_colours(frame)) for frame in frames[1:]]
             device = frames[0].device
             pairs = [self._pair(*pair, device) for pair in itertools.pairwise(prepared)]
             around = [entering, *pairs] if goes_on else [entering, *pairs, None]

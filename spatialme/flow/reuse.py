@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spatialme.flow.runs import BORDER, NO_BORDER, ROW, START, STEP, STOP, hole_runs
+from spatialme.levels import to_pixels
 from spatialme.types import Motion, WarpedClip
 
 DEAD_ZONE_PX = 0.25  # a smaller change of disparity (frame px) is noise of the depth, not motion
@@ -51,10 +52,10 @@ def carry_motion(clip: WarpedClip, before: Tensor | None, after: Tensor | None) 
     """
     if clip.motion is None:
         raise ValueError("a clip without motion cannot be carried; put a FlowEstimator before this stage")
-    disparity = clip.source_disparity
-    previous = torch.cat((disparity[:1] if before is None else before, disparity[:-1]))
-    following = torch.cat((disparity[1:], disparity[-1:] if after is None else after))
-    view = disparity, clip.disparity, clip.hole
+    disparity = to_pixels(clip.source_disparity)
+    previous = torch.cat((disparity[:1] if before is None else to_pixels(before), disparity[:-1]))
+    following = torch.cat((disparity[1:], disparity[-1:] if after is None else to_pixels(after)))
+    view = disparity, to_pixels(clip.disparity), clip.hole
     forward, forward_valid = carry_flow(clip.motion, view[0], following, view[1], view[2], "forward")
     backward, backward_valid = carry_flow(clip.motion, view[0], previous, view[1], view[2], "backward")
     return Motion(forward, backward, forward_valid, backward_valid)

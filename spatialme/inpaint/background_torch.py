@@ -3,35 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from spatialme.device import computes_with_triton
-from spatialme.flow.runs_torch import hole_sides
+from spatialme.flow.runs_torch import Sides, hole_sides
 from spatialme.inpaint.background import SAME_SURFACE, WIDEST_PX
 from spatialme.inpaint.texture import LIMIT
 from spatialme.warp.surface import TEAR_PX
 
+BAND_PIXELS = 2_100_000  # of a larger frame are filled at once: it takes 230 bytes each
+
 
 def fill_background_torch(view: Tensor, hole: Tensor, disparity: Tensor) -> Tensor:
     """As `background.fill_background`."""
-    filled, distance = _continue_rows(view, hole, disparity)
-    sides = hole_sides(hole[None], disparity[None])
-    run = torch.where(hole, sides.left[0] + 1, -1)  # the run's first column, -1 outside holes
-    texture, shown = _borrowed_texture(view, hole, disparity)
-    fill = _smooth_both_ways(filled, distance, distance > 0, run)
-    detail = texture - _smooth_both_ways(texture, distance, shown, run)
-    detail = detail / (1 + detail.abs() / LIMIT)
-    fill = torch.where(shown, (fill + detail).clamp(0, 1), fill)
-    return _fill_empty_rows(torch.where(hole, fill, view), hole[0].all(1))
+    height = hole.shape[1]
+    bands = -(-hole.numel() // BAND_PIXELS)
+    rows = -(-height // bands)
+    filled = torch.empty_like(view)
+    for top in range(0, height, rows):
+        inner, start = slice(top, top + rows), max(top - WIDEST_PX, 0)
+        outer = slice(start, top + rows + WIDEST_PX)  # what is smoothed looks no further
+        fill = _fill(view[:, outer], hole[:, outer], disparity[:, outer])[:, top - start :][:, :rows]
+        filled[:, inner] = torch.where(hole[:, inner], fill, view[:, inner])
+    return _fill_empty_rows(filled, hole[0].all(1))
 
 
-def _continue_rows(view: Tensor, hole: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
+def _fill(view: Tensor, hole: Tensor, disparity: Tensor) -> Tensor:
+    """The filling of whole rows, right inside holes only."""
+    rows = _continue_rows(view, hole, disparity)
+    fill = _smooth_both_ways(rows.filled, rows.distance, rows.distance > 0, rows.run)
+    detail = rows.texture - _smooth_both_ways(rows.texture, rows.distance, rows.shown, rows.run)
+    detail.div_(detail.abs().div_(LIMIT).add_(1))
+    return torch.where(rows.shown, detail.add_(fill).clamp_(0, 1), fill)
+
+
+class _Rows(NamedTuple):
+    """What every row gives its own holes; the same shape as the view, or with one channel."""
+
+    filled: Tensor  # the background continued; the view outside holes
+    distance: Tensor  # int32 px from the background, 0 outside holes
+    run: Tensor  # int32: the run's first column, -1 outside holes
+    texture: Tensor  # borrowed from beside the hole, 0 elsewhere
+    shown: Tensor  # bool: where there is such texture
+
+
+def _continue_rows(view: Tensor, hole: Tensor, disparity: Tensor) -> _Rows:
     width = hole.shape[2]
-    sides = hole_sides(hole[None], disparity[None])
-    left, right, border, step = (each[0] for each in sides)
+    sides = Sides(*(each[0] for each in hole_sides(hole[None], disparity[None])))
+    left, right, border, step = sides
     column = torch.arange(width, device=hole.device).expand(hole.shape)
     k = (column - border).abs()
     other = torch.where(step > 0, left, right)
@@ -45,13 +68,15 @@ def _continue_rows(view: Tensor, hole: Tensor, disparity: Tensor) -> tuple[Tenso
     colour = torch.where(both, near + share * (far - near), near)
     closest = torch.where(both, k.minimum(right - left - k), k)
     inside = hole & (step != 0)
-    return torch.where(inside, colour, view), torch.where(inside, closest, 0)
+    filled, distance = torch.where(inside, colour, view), torch.where(inside, closest, 0).int()
+    run = torch.where(hole, left + 1, -1).int()
+    return _Rows(filled, distance, run, *_borrowed_texture(view, hole, disparity, sides))
 
 
-def _borrowed_texture(view: Tensor, hole: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
+def _borrowed_texture(view: Tensor, hole: Tensor, disparity: Tensor, sides: Sides) -> tuple[Tensor, Tensor]:
     """As `texture.borrowed_texture`."""
     width = hole.shape[2]
-    left, right, border, step = (each[0] for each in hole_sides(hole[None], disparity[None]))
+    left, right, border, step = sides
     column = torch.arange(width, device=hole.device).expand(hole.shape)
     length = right - left - 1
     other, end = torch.where(step > 0, left, right), border + step * length

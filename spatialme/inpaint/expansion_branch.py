@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from spatialme.inpaint.branch import Branch
+from spatialme.levels import resting_warp, to_colours, to_pixels
 from spatialme.types import FilledView, WarpedClip
 from spatialme.warp import forward_warp
 from spatialme.warp.expansion import expand_disparity
@@ -37,6 +38,9 @@ class Expansion:
         if clip.range_px is None:
             raise ValueError("expansion needs the clip's range_px, the disparity of nearness 0 and 1")
         low_px, high_px = clip.range_px.unbind(1)
-        disparity = expand_disparity(clip.source_disparity, low_px=low_px, high_px=high_px)
-        warped = forward_warp(clip.clip.frames, disparity)
-        return replace(clip, source_disparity=disparity, view=warped.view, disparity=warped.disparity, hole=warped.hole)
+        disparity = expand_disparity(to_pixels(clip.source_disparity), low_px=low_px, high_px=high_px)
+        warped = forward_warp(to_colours(clip.clip.frames), disparity)
+        expanded = replace(
+            clip, source_disparity=disparity, view=warped.view, disparity=warped.disparity, hole=warped.hole
+        )
+        return resting_warp(expanded)

@@ -24,6 +24,7 @@ from numba import njit, prange
 from torch import Tensor
 
 from spatialme.device import computes_with_triton
+from spatialme.levels import to_colours, to_pixels
 from spatialme.types import FilledView, WarpedClip
 
 PLATEAU_HALF_WIDTH_PX = 0.45  # the remaining 0.1 px between two plateaus is all that stretches
@@ -44,8 +45,11 @@ class Polyline:
     def stream(self, clips: Iterable[WarpedClip]) -> Iterator[FilledView]:
         """Yield one view per clip, same frames; its ``hole`` marks the stretched pixels."""
         for clip in clips:
-            view, stretch = rasterise_polylines(clip.clip.frames, clip.source_disparity, soft=self.soft)
-            yield FilledView(view, stretch)
+            yield self._filled(clip)
+
+    def _filled(self, clip: WarpedClip) -> FilledView:
+        frames, disparity = to_colours(clip.clip.frames), to_pixels(clip.source_disparity)
+        return FilledView(*rasterise_polylines(frames, disparity, soft=self.soft))
 
 
 def rasterise_polylines(

@@ -25,6 +25,7 @@ from spatialme.flow import carry_motion
 from spatialme.flow.pairs import with_next_frame
 from spatialme.inpaint.background import fill_background
 from spatialme.inpaint.trace import Found, Step
+from spatialme.levels import to_colours, to_pixels
 from spatialme.types import FilledView, WarpedClip
 
 if TYPE_CHECKING:
@@ -37,12 +38,11 @@ REACH_FRAMES = 10
 
 @dataclass(frozen=True)
 class Scene:
-    """One frame as the walk sees it: 21 bytes per pixel (17 of them references into the clip), 18 per flow pixel."""
+    """One frame as the walk sees it: references into the clip of 17 bytes per pixel, 9 on a GPU; 18 per flow pixel."""
 
-    view: Tensor  # (3, H, W)
+    view: Tensor  # (3, H, W) float, or levels (`spatialme.levels`)
     hole: Tensor  # (1, H, W)
-    disparity: Tensor  # (1, H, W)
-    clearance: Tensor  # (1, H, W), of `trace.clearance_map`
+    disparity: Tensor  # (1, H, W) px, or steps
     forward: Tensor  # (2, h, w): flow of the synthesised eye
     backward: Tensor
     forward_trusted: Tensor  # (1, h, w)
@@ -107,27 +107,33 @@ def fill_scene(scene: Scene, later: Sequence[Scene], earlier: Sequence[Scene]) -
         earlier: Those before it, the nearest first.
     """
     walks = _steps([scene, *later], forward=True), _steps([scene, *earlier], forward=False)
-    if computes_with_triton(scene.hole.device):
-        return _fill_everywhere(scene, walks)
-    trace = _trace(scene.hole.device)
-    points = trace.background_points(scene.disparity, scene.hole)
-    known, colour = _merge(*(trace.walk(points, steps) for steps in walks))
+    recall = _recall_everywhere if computes_with_triton(scene.hole.device) else _recall
+    return fill_background(*recall(scene, walks))
 
-    view, still_open, disparity = scene.view.clone(), scene.hole.clone(), scene.disparity.clone()
+
+def _recall(scene: Scene, walks: Sequence[Sequence[Step]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Copy what the walks find: the view, what is still open of its holes, and its disparity, theirs the background's.
+
+    (3, H, W), (1, H, W) bool and (1, H, W) px, all of them new.
+    """
+    trace = _trace(scene.hole.device)
+    view, still_open, disparity = to_colours(scene.view).clone(), scene.hole.clone(), to_pixels(scene.disparity).clone()
+    points = trace.background_points(disparity, scene.hole)
+    known, colour = _merge(*(trace.walk(points, steps) for steps in walks))
     view[:, points.row, points.column] = colour.T
     still_open[0, points.row, points.column] = ~known
     disparity[0, points.row, points.column] = points.surface
-    return fill_background(view, still_open, disparity)
+    return view, still_open, disparity
 
 
-def _fill_everywhere(scene: Scene, walks: Sequence[Sequence[Step]]) -> Tensor:
-    """`fill_scene` without a list of the hole's pixels, whose length a GPU would have to tell."""
-    surface, (forward, backward) = _walk_everywhere(scene.disparity, scene.hole, walks)
+def _recall_everywhere(scene: Scene, walks: Sequence[Sequence[Step]]) -> tuple[Tensor, Tensor, Tensor]:
+    """`_recall` without a list of the hole's pixels, whose length a GPU would have to tell."""
+    disparity = to_pixels(scene.disparity)
+    surface, (forward, backward) = _walk_everywhere(disparity, scene.hole, walks)
     known, colour = _merge(*(Found(each.steps, each.colour.movedim(0, -1)) for each in (forward, backward)))
     known = known & scene.hole[0]
-    view = torch.where(known, colour.movedim(-1, 0), scene.view)
-    disparity = torch.where(scene.hole, surface, scene.disparity)
-    return fill_background(view, scene.hole & ~known, disparity)
+    view = torch.where(known, colour.movedim(-1, 0), to_colours(scene.view))
+    return view, scene.hole & ~known, torch.where(scene.hole, surface, disparity)
 
 
 def _walk_everywhere(disparity: Tensor, hole: Tensor, walks: Sequence[Sequence[Step]]) -> tuple[Tensor, list[Recalled]]:
@@ -138,8 +144,7 @@ def _walk_everywhere(disparity: Tensor, hole: Tensor, walks: Sequence[Sequence[S
 
 def _scenes(clip: WarpedClip, before: Tensor | None, following: WarpedClip | None) -> list[Scene]:
     motion = carry_motion(clip, before, None if following is None else following.source_disparity)
-    clearance = _trace(clip.hole.device).clearance_map(clip.disparity, clip.hole)
-    maps = clip.view, clip.hole, clip.disparity, clearance
+    maps = clip.view, clip.hole, clip.disparity
     flows = motion.forward, motion.backward, motion.forward_valid, motion.backward_valid
     return [Scene(*frame) for frame in zip(*maps, *flows)]
 
@@ -151,7 +156,7 @@ def _steps(scenes: Sequence[Scene], *, forward: bool) -> list[Step]:
             flows = near.forward, near.forward_trusted, far.backward, far.backward_trusted
         else:
             flows = near.backward, near.backward_trusted, far.forward, far.forward_trusted
-        steps.append(Step(*flows, far.view, far.hole, far.disparity, far.clearance))
+        steps.append(Step(*flows, far.view, far.hole, far.disparity))
     return steps
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spatialme.levels import to_colours
 from spatialme.types import Motion, WarpedClip
 
 MULTIPLE = 8  # sides that both networks take
@@ -38,7 +39,7 @@ def prepare_input(clip: WarpedClip, motion: Motion, *, dtype: torch.dtype, flow_
     """
     height, width = clip.view.shape[2:]
     hole = _padded(_with_rim(clip.hole).to(dtype))
-    colour = (_padded(clip.view.to(dtype)) * 2 - 1) * (1 - hole)
+    colour = (_padded(to_colours(clip.view).to(dtype)) * 2 - 1) * (1 - hole)
     padded_size = (hole.shape[2], hole.shape[3])
     size = padded_size if flow_at_frame_size else _padded_size(*motion.forward.shape[2:])
     shares = (padded_size[0] / height, padded_size[1] / width)

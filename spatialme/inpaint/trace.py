@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import cv2
 import numba
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from spatialme.flow.consistency import ABSOLUTE_PX2, RELATIVE
 from spatialme.flow.runs import BORDER, NO_BORDER, ROW, START, STEP, STOP, hole_runs
+from spatialme.levels import code, step_px
 
 CLEARANCE_PX = 2  # covers the 4 x 4 support of the cubic kernel
 SURFACE_REACH = 0.01  # of the width: how far into the background its disparities are gathered
@@ -51,10 +51,9 @@ class Step(NamedTuple):
     trusted: Tensor  # (1, h, w) bool
     way_back: Tensor  # (2, h, w): the flow from after the step to before it
     way_back_trusted: Tensor  # (1, h, w) bool
-    view: Tensor  # (3, H, W), after the step
+    view: Tensor  # (3, H, W), after the step; float, or levels (`spatialme.levels`)
     hole: Tensor  # (1, H, W) bool
-    disparity: Tensor  # (1, H, W) px
-    clearance: Tensor  # (1, H, W), of `clearance_map`
+    disparity: Tensor  # (1, H, W) px; float, or steps
 
 
 class Found(NamedTuple):
@@ -62,14 +61,6 @@ class Found(NamedTuple):
 
     steps: Tensor  # (N,) int64: frames away, 0 where nothing was found
     colour: Tensor  # (N, 3) float32
-
-
-def clearance_map(disparity: Tensor, hole: Tensor) -> Tensor:
-    """Largest disparity within `CLEARANCE_PX`, infinite beside holes: two of (T, 1, H, W) -> (T, 1, H, W)."""
-    kernel = np.ones((2 * CLEARANCE_PX + 1, 2 * CLEARANCE_PX + 1), np.uint8)
-    solid = torch.where(hole, torch.inf, disparity)
-    maps = [cv2.dilate(each[0].numpy(), kernel, borderType=cv2.BORDER_REPLICATE) for each in solid]
-    return torch.from_numpy(np.stack(maps)[:, None])
 
 
 def background_points(disparity: Tensor, hole: Tensor) -> Points:
@@ -90,8 +81,9 @@ def walk(points: Points, steps: Sequence[Step]) -> Found:
     for number, step in enumerate(steps, 1):
         flow, back, view = step.flow.numpy(), step.way_back.numpy(), step.view.numpy()
         trusted, back_trusted, hole = step.trusted[0].numpy(), step.way_back_trusted[0].numpy(), step.hole[0].numpy()
-        maps = trusted, back_trusted, hole, step.disparity[0].numpy(), step.clearance[0].numpy()
-        _advance(x, y, lowest, highest, flow, back, view, maps, number, found, colour)
+        maps = trusted, back_trusted, hole, step.disparity[0].numpy()
+        codes = *code(step.view), np.float32(step_px(step.disparity))
+        _advance(x, y, lowest, highest, flow, back, view, maps, codes, number, found, colour)
     return Found(torch.from_numpy(np.maximum(found, 0)), torch.from_numpy(colour))
 
 
@@ -138,9 +130,10 @@ def _surface_range(disparity, hole, border, step, reach):
 
 
 @numba.njit(parallel=True, cache=True, nogil=True)
-def _advance(x, y, lowest, highest, flow, back, view, maps, number, found, colour):
+def _advance(x, y, lowest, highest, flow, back, view, maps, codes, number, found, colour):
     """Move every point that is on its way (found = 0) by one frame; found becomes its number, or -1 when lost."""
-    trusted, back_trusted, hole, disparity, clearance = maps
+    trusted, back_trusted, hole, disparity = maps
+    zero, scale, unit = codes
     height, width = hole.shape
     _, grid_height, grid_width = flow.shape
     scale_x, scale_y = width / grid_width, height / grid_height
@@ -165,11 +158,22 @@ def _advance(x, y, lowest, highest, flow, back, view, maps, number, found, colou
         j = min(int(x[n] / scale_x), grid_width - 1)
         back_u, back_v = _flow_at(back, x[n] / scale_x, y[n] / scale_y)
         returns = not back_trusted[i, j] or _cancels(u, v, back_u, back_v)
-        if not returns or disparity[row, column] < lowest[n] or disparity[row, column] > highest[n]:
+        if not returns or unit * disparity[row, column] < lowest[n] or unit * disparity[row, column] > highest[n]:
             found[n] = -1
-        elif clearance[row, column] <= highest[n]:
+        elif _is_clear(disparity, unit, hole, row, column, highest[n]):
             found[n] = number
-            _cubic(view, x[n], y[n], colour[n])
+            _cubic(view, zero, scale, x[n], y[n], colour[n])
+
+
+@numba.njit(cache=True)
+def _is_clear(disparity, unit, hole, row, column, highest):
+    """Whether within `CLEARANCE_PX` there is no hole, and nothing of a disparity above the highest."""
+    height, width = hole.shape
+    for y in range(max(row - CLEARANCE_PX, 0), min(row + CLEARANCE_PX + 1, height)):
+        for x in range(max(column - CLEARANCE_PX, 0), min(column + CLEARANCE_PX + 1, width)):
+            if hole[y, x] or unit * disparity[y, x] > highest:
+                return False
+    return True
 
 
 @numba.njit(cache=True, inline="always")
@@ -204,7 +208,7 @@ def _cubic_weight(distance):
 
 
 @numba.njit(cache=True)
-def _cubic(view, x, y, colour):
+def _cubic(view, zero, scale, x, y, colour):
     """Keys' cubic convolution at a position, the border repeated, clamped to [0, 1]; written into colour (3,)."""
     _, height, width = view.shape
     left, top = int(np.floor(x - 0.5)), int(np.floor(y - 0.5))
@@ -214,6 +218,6 @@ def _cubic(view, x, y, colour):
             across = 0.0
             for j in range(left - 1, left + 3):
                 value = view[channel, min(max(i, 0), height - 1), min(max(j, 0), width - 1)]
-                across += value * _cubic_weight(abs(x - 0.5 - j))
+                across += (value + zero) * _cubic_weight(abs(x - 0.5 - j))
             total += across * _cubic_weight(abs(y - 0.5 - i))
-        colour[channel] = min(max(total, 0.0), 1.0)
+        colour[channel] = min(max(total * scale, 0.0), 1.0)

@@ -6,11 +6,11 @@ Sparse, like its twin: holes are a few percent of a frame. Their number is read 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from spatialme.flow.consistency import ABSOLUTE_PX2, RELATIVE
 from spatialme.flow.runs_torch import hole_sides
@@ -24,12 +24,7 @@ from spatialme.inpaint.trace import (
     Points,
     Step,
 )
-
-
-def clearance_map(disparity: Tensor, hole: Tensor) -> Tensor:
-    """As `trace.clearance_map`."""
-    solid = torch.where(hole, torch.inf, disparity)
-    return F.max_pool2d(solid, 2 * CLEARANCE_PX + 1, 1, CLEARANCE_PX)
+from spatialme.levels import code, step_px
 
 
 def background_points(disparity: Tensor, hole: Tensor) -> Points:
@@ -72,9 +67,9 @@ def walk(points: Points, steps: Sequence[Step]) -> Found:
         x, y, u, v, alive = _move(x, y, step, found == 0)
         row, column = y.long().clamp(0, step.hole.shape[1] - 1), x.long().clamp(0, step.hole.shape[2] - 1)
         in_hole = step.hole[0, row, column]
-        disparity = step.disparity[0, row, column]
+        disparity = step.disparity[0, row, column].float() * step_px(step.disparity)
         fits = (disparity >= points.lowest) & (disparity <= points.highest) & _returns(x, y, u, v, step)
-        clear = step.clearance[0, row, column] <= points.highest
+        clear = _is_clear(row, column, points.highest, step)
         here = alive & ~in_hole & fits & clear
         lost = (found == 0) & (~alive | (~in_hole & ~fits))
         found = torch.where(here, number, torch.where(lost, -1, found))
@@ -99,6 +94,15 @@ def _returns(x: Tensor, y: Tensor, u: Tensor, v: Tensor, step: Step) -> Tensor:
     lengths = u**2 + v**2 + back_u**2 + back_v**2
     cancels = (u + back_u) ** 2 + (v + back_v) ** 2 < RELATIVE * lengths + ABSOLUTE_PX2
     return cancels | ~step.way_back_trusted[0, _cell(grid_y, step.flow.shape[1]), _cell(grid_x, step.flow.shape[2])]
+
+
+def _is_clear(row: Tensor, column: Tensor, highest: Tensor, step: Step) -> Tensor:
+    height, width = step.hole.shape[1:]
+    clear, unit = torch.ones_like(highest, dtype=torch.bool), step_px(step.disparity)
+    for down, right in itertools.product(range(-CLEARANCE_PX, CLEARANCE_PX + 1), repeat=2):
+        near = 0, (row + down).clamp(0, height - 1), (column + right).clamp(0, width - 1)
+        clear = clear & ~step.hole[near] & (step.disparity[near].float() * unit <= highest)
+    return clear
 
 
 def _on_grid(x: Tensor, y: Tensor, step: Step) -> tuple[Tensor, Tensor]:
@@ -126,6 +130,7 @@ def _flow_at(flow: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def _cubic(view: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Keys' cubic convolution at (N,) positions, the border repeated, clamped to [0, 1]: (N, 3)."""
     _, height, width = view.shape
+    zero, scale = code(view)
     left, top = (x - 0.5).floor(), (y - 0.5).floor()
     total = torch.zeros((3, len(x)), dtype=x.dtype, device=x.device)
     for i in range(-1, 3):
@@ -133,9 +138,9 @@ def _cubic(view: Tensor, x: Tensor, y: Tensor) -> Tensor:
         across = torch.zeros_like(total)
         for j in range(-1, 3):
             column = (left + j).long().clamp(0, width - 1)
-            across += view[:, row, column] * _cubic_weight((x - 0.5 - left - j).abs())
+            across += (view[:, row, column].double() + zero) * _cubic_weight((x - 0.5 - left - j).abs())
         total += across * _cubic_weight((y - 0.5 - top - i).abs())
-    return total.clamp(0, 1).T.to(view.dtype)
+    return (total * scale).clamp(0, 1).T.float()
 
 
 def _cubic_weight(distance: Tensor) -> Tensor:

@@ -15,13 +15,17 @@ import triton.language as tl
 from torch import Tensor
 
 from spatialme.flow.consistency import ABSOLUTE_PX2, RELATIVE
-from spatialme.inpaint.trace import CUBIC, Step
+from spatialme.inpaint.trace import CLEARANCE_PX, CUBIC, Step
 from spatialme.inpaint.trace_torch import background_range
+from spatialme.levels import TOP, ZERO, step_px
 
 BLOCK = 128  # pixels per program
 _RELATIVE = tl.constexpr(RELATIVE)
 _ABSOLUTE = tl.constexpr(ABSOLUTE_PX2)
 _CUBIC = tl.constexpr(CUBIC)
+_CLEARANCE = tl.constexpr(CLEARANCE_PX)
+_ZERO = tl.constexpr(float(ZERO))
+_SCALE = tl.constexpr(1 / TOP)
 
 
 class Recalled(NamedTuple):
@@ -59,8 +63,8 @@ def _walk(lowest: Tensor, highest: Tensor, hole: Tensor, steps: Sequence[Step]) 
         maps = [part.contiguous() for part in step]
         grid_size = step.flow.shape[1:]
         _advance[grid](
-            x, y, found, colour, lowest, highest, *maps, number, height, width, *grid_size,
-            BLOCK=BLOCK, enable_fp_fusion=False,
+            x, y, found, colour, lowest, highest, *maps, step_px(step.disparity), number, height, width, *grid_size,
+            LEVELS=step.view.dtype == torch.int16, BLOCK=BLOCK, enable_fp_fusion=False,
         )  # fmt: skip
     return Recalled(found.clamp(min=0), colour)
 
@@ -68,7 +72,7 @@ def _walk(lowest: Tensor, highest: Tensor, hole: Tensor, steps: Sequence[Step]) 
 @triton.jit
 def _advance(
     x_of, y_of, found_of, colour_of, lowest_of, highest_of, flow, trusted, back, back_trusted, view, hole, disparity,
-    clearance, number, height, width, grid_height, grid_width, BLOCK: tl.constexpr,
+    unit, number, height, width, grid_height, grid_width, LEVELS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = pixel < height * width
@@ -95,11 +99,12 @@ def _advance(
         off_u, off_v = u + back_u, v + back_v
         returns = off_u * off_u + off_v * off_v < lengths * _RELATIVE + _ABSOLUTE
         returns = returns | (tl.load(back_trusted + cell, mask=known, other=0) == 0)
-        seen = tl.load(disparity + there, mask=known, other=0.0)
+        seen = tl.load(disparity + there, mask=known, other=0).to(tl.float32) * unit
         highest = tl.load(highest_of + pixel, mask=known, other=0.0)
         fits = returns & (seen >= tl.load(lowest_of + pixel, mask=known, other=0.0)) & (seen <= highest)
-        clear = tl.load(clearance + there, mask=known, other=0.0) <= highest
-        here = known & fits & clear
+        here = known & fits
+        if tl.max(here.to(tl.int32), 0) > 0:
+            here = _clear(hole, disparity, unit, y.to(tl.int32), x.to(tl.int32), highest, here, height, width)
         lost = going & (~alive | (known & ~fits))
         tl.store(x_of + pixel, x, mask=alive)
         tl.store(y_of + pixel, y, mask=alive)
@@ -107,8 +112,22 @@ def _advance(
         if tl.max(here.to(tl.int32), 0) > 0:
             for channel in tl.static_range(3):
                 plane = channel * height * width
-                colour = _cubic(view + plane, x, y, height, width, here)
+                colour = _cubic(view + plane, x, y, height, width, here, LEVELS)
                 tl.store(colour_of + plane + pixel, colour.to(tl.float32), mask=here)
+
+
+@triton.jit
+def _clear(hole, disparity, unit, row, column, highest, wanted, height, width):
+    """Which of the wanted have no hole, and nothing of a disparity above the highest, within `CLEARANCE_PX`."""
+    clear = wanted
+    for i in tl.static_range(2 * _CLEARANCE + 1):
+        line = tl.minimum(tl.maximum(row + (i - _CLEARANCE), 0), height - 1) * width
+        for j in tl.static_range(2 * _CLEARANCE + 1):
+            near = line + tl.minimum(tl.maximum(column + (j - _CLEARANCE), 0), width - 1)
+            known = tl.load(hole + near, mask=wanted, other=1) == 0
+            seen = tl.load(disparity + near, mask=wanted, other=0).to(tl.float32) * unit
+            clear = clear & known & (seen <= highest)
+    return clear
 
 
 @triton.jit
@@ -140,7 +159,7 @@ def _blend(plane, left, right, upper, lower, across, down, wanted):
 
 
 @triton.jit
-def _cubic(plane, x, y, height, width, wanted):
+def _cubic(plane, x, y, height, width, wanted, LEVELS: tl.constexpr):
     """Keys' cubic convolution, the border repeated, clamped to [0, 1]."""
     left, top = tl.floor(x - 0.5), tl.floor(y - 0.5)
     total = x * 0.0
@@ -149,9 +168,13 @@ def _cubic(plane, x, y, height, width, wanted):
         across = x * 0.0
         for j in tl.static_range(4):
             column = tl.minimum(tl.maximum(left.to(tl.int32) + (j - 1), 0), width - 1)
-            value = tl.load(plane + row * width + column, mask=wanted, other=0.0).to(tl.float64)
+            value = tl.load(plane + row * width + column, mask=wanted, other=0).to(tl.float64)
+            if LEVELS:
+                value += _ZERO
             across += value * _cubic_weight(tl.abs(x - 0.5 - (left + (j - 1))))
         total += across * _cubic_weight(tl.abs(y - 0.5 - (top + (i - 1))))
+    if LEVELS:
+        total *= _SCALE
     return tl.minimum(tl.maximum(total, 0.0), 1.0)
 
 

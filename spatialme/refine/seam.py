@@ -56,6 +56,7 @@ def soften_seams_torch(view: Tensor, hole: Tensor) -> Tensor:
         smooth = TAPS[0] * padded.narrow(axis, 0, size)
         for at in range(1, len(TAPS)):
             smooth.add_(padded.narrow(axis, at, size), alpha=TAPS[at])
+        del padded  # memory is short on a GPU
     return torch.where(hole, torch.lerp(view, smooth, (2 * known).clamp(max=1)), view)
 
 

@@ -93,9 +93,12 @@ class Warper:
             planes = depth_clip.nearness.new_full((len(depth_clip),), self.params.convergence)
             range_px = self.params.range_px(disparity.shape[-1], planes if convergence is None else convergence, share)
             yield warp_clip(depth_clip, disparity, range_px=range_px, soft=self.soft)
+            del depth_clip, disparity  # not to be held while the next one is made
 
     def _with_convergence(self, depth_clips: Iterable[DepthClip]) -> Iterator[tuple[DepthClip, Tensor | None]]:
         if self.auto_convergence:
             yield from self.auto_convergence.stream(depth_clips)
         else:
-            yield from ((depth_clip, None) for depth_clip in depth_clips)
+            for depth_clip in depth_clips:
+                yield depth_clip, None
+                del depth_clip
