@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from spatialme.depth import edges
+from spatialme.depth import edges, outlines
 from spatialme.depth.names import DISTANCE
 from spatialme.depth.sidecar import DepthFile
 from spatialme.errors import InputError
@@ -77,7 +77,7 @@ class DepthArray(DepthFile):
         if size[0] > frames.shape[-2] or size[1] > frames.shape[-1]:
             return F.interpolate(nearness, size=frames.shape[-2:], mode="bilinear", antialias=True, align_corners=False)
         guide = F.interpolate(frames, size=size, mode="bilinear", antialias=True, align_corners=False)
-        return edges.upsample(nearness, guide, frames)
+        return outlines.extend(edges.upsample(nearness, guide, frames), frames)
 
 
 def _open_maps(path: Path) -> NDArray:

@@ -1,6 +1,6 @@
 """From a depth network to stabilised nearness at frame size: the stage that all networks share.
 
-frames -> network -> RawDepth -> stabilise (window of the shot) -> sharpen, upsample -> DepthClip
+frames -> network -> RawDepth -> stabilise (window of the shot) -> sharpen, upsample -> outlines -> DepthClip
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spatialme.depth import edges, temporal
+from spatialme.depth import edges, outlines, temporal
 from spatialme.depth.temporal import RawDepth
 from spatialme.levels import awake, resting
 from spatialme.stream import Window, windows
@@ -101,7 +101,8 @@ def _padded(batch: Tensor) -> Tensor:
 def _at_frame_size(window: Window[RawDepth], clip: Clip, pool: SingleThreaded | None) -> DepthClip:
     joined = window.joined()
     small = _stabilised(joined, window.core, pool)
-    return DepthClip(clip, edges.upsample(small, joined.clip.frames[window.core], clip.frames))
+    aligned = edges.upsample(small, joined.clip.frames[window.core], clip.frames)
+    return DepthClip(clip, outlines.extend(aligned, clip.frames))
 
 
 def _stabilised(raw: RawDepth, core: slice, pool: SingleThreaded | None) -> Tensor:
