@@ -3,10 +3,11 @@
     python benchmarks/depth_edges.py --crops 'a.mp4:60:300,80,200 b.mp4:12:40,40,160' --picture docs/images/edges.jpg
     python benchmarks/depth_edges.py --pair left.png,right.png,disparity.npz --scenes 12
 
-Picture: one row per crop, `FILE:FRAME:LEFT,TOP,SIDE` in px: the frame, nearness interpolated plainly (bilinear) and
-aligned (`depth/edges.py`), and the right view warped with each, holes magenta. Figures: true disparity brought down to
-the network's size and up again both ways, or the network's own answer fitted to it; near true depth edges, how far
-nearness is off, and how near the warped view comes to the true right eye outside the holes.
+Picture: one row per crop, `FILE:FRAME:LEFT,TOP,SIDE` in px: the frame, nearness interpolated plainly (bilinear)
+and aligned (`depth/edges.py`), and the right view warped with each, holes magenta. Figures: true disparity brought
+down to the network's size and up again both ways and with outlines (`depth/outlines.py`), its own answer fitted to
+it, or the truth with its steps moved inside near surfaces; near true depth edges, how far nearness is off, and how near
+the warped view comes to the true right eye outside the holes; and around holes, filled by the poly branch.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from torch.nn import functional as F
 
 from spatialme.data.sample import draw_budget
 from spatialme.data.scenes import draw_scene
-from spatialme.depth import edges, open_depth
+from spatialme.depth import edges, open_depth, outlines
 from spatialme.depth.network import DepthNetwork
+from spatialme.inpaint.polyline import rasterise_polylines
 from spatialme.shots import to_tensor
 from spatialme.video.reader import open_source
 from spatialme.warp import DisparityParams, forward_warp, to_disparity
@@ -36,6 +38,7 @@ from spatialme.warp import DisparityParams, forward_warp, to_disparity
 STEP_SHARE = 0.1  # of the range: a true step between neighbouring pixels
 REACH_PX = 8  # on both sides of a step
 HALO_SHARE = 0.1  # of the range: a pixel so far off belongs to the wrong surface, or to none
+INSIDE_PX = 2  # by which steps are moved inside near surfaces
 RAMP_SIGMA = 1.0  # network px: about the ramp in which a network crosses an outline
 SCENE_SIZE = 540, 960
 TILE, PERCENT = 220, 3.0  # px of the picture; disparity of its views, in percent of the width
@@ -49,7 +52,13 @@ def plain(nearness: Tensor, guide: Tensor, frames: Tensor) -> Tensor:
     return F.interpolate(nearness, size=frames.shape[-2:], mode="bilinear", align_corners=False)
 
 
-UPSAMPLINGS: dict[str, Upsampling] = {"plain": plain, "aligned": edges.upsample}
+def outlined(nearness: Tensor, guide: Tensor, frames: Tensor) -> Tensor:
+    """What conversions do."""
+    return outlines.extend(edges.upsample(nearness, guide, frames), frames)
+
+
+PICTURED: dict[str, Upsampling] = {"plain": plain, "aligned": edges.upsample}
+UPSAMPLINGS = {**PICTURED, "with outlines": outlined}
 
 
 class TruePair(NamedTuple):
@@ -80,7 +89,7 @@ def read_crop(text: str, network: DepthNetwork) -> list[Picture]:
     frames = read_frame(Path(path), int(index))
     nearness = unit(network(frames))
     cells = [frames]
-    maps = [upsample(nearness, shrunk(frames, nearness), frames) for upsample in UPSAMPLINGS.values()]
+    maps = [upsample(nearness, shrunk(frames, nearness), frames) for upsample in PICTURED.values()]
     cells += [coloured(found) for found in maps]
     params = DisparityParams(max_disparity_percent=PERCENT, convergence=0.5)
     for found in maps:
@@ -159,17 +168,39 @@ def measure(pair: TruePair, network: DepthNetwork) -> Iterator[tuple[str, str, l
     target = forward_warp(pair.left, low + (high - low) * truth)
     seen = ~target.hole
     right_near = near_steps((target.disparity - low) / (high - low), seen)
-    sources = {"truth, shrunk": small, "the same, blurred": blurred, network.name: fitted(answer, small)}
-    for source, nearness in sources.items():
-        maps = {
-            name: upsample(nearness, shrunk(pair.left, nearness), pair.left) for name, upsample in UPSAMPLINGS.items()
-        }
-        warped = {name: forward_warp(pair.left, low + (high - low) * found) for name, found in maps.items()}
-        compared = right_near & ~torch.stack([view.hole for view in warped.values()]).any(0)
+    guide = shrunk(pair.left, answer)
+    sources = {
+        source: {name: upsample(nearness, guide, pair.left) for name, upsample in UPSAMPLINGS.items()}
+        for source, nearness in (
+            ("truth, shrunk", small),
+            ("the same, blurred", blurred),
+            (network.name, fitted(answer, small)),
+        )
+    }
+    inside = narrower(truth)
+    sources[f"truth, {INSIDE_PX} px inside"] = {"as it is": inside, "with outlines": outlines.extend(inside, pair.left)}
+    for source, maps in sources.items():
+        disparity = {name: low + (high - low) * found for name, found in maps.items()}
+        warped = {name: forward_warp(pair.left, values) for name, values in disparity.items()}
+        hole = torch.stack([view.hole for view in (target, *warped.values())]).any(0)
+        compared = right_near & ~hole
+        around = F.max_pool2d(hole.float(), 2 * REACH_PX + 1, 1, REACH_PX) > 0
+        around[..., -int(high) - REACH_PX :] = False  # what the left eye does not see of the scene's end
         for name, found in maps.items():
             off = (found - truth).abs()[near]
-            wrong = (warped[name].view - pair.right).square().mean(1, keepdim=True)[compared].mean()
-            yield source, name, [100 * float(off.mean()), 100 * float((off > HALO_SHARE).float().mean()), float(wrong)]
+            poly, _ = rasterise_polylines(pair.left, disparity[name])
+            filled_view = torch.where(warped[name].hole, poly, warped[name].view)
+            errors = (
+                (view - pair.right).square().mean(1, keepdim=True)[part].mean()
+                for view, part in ((warped[name].view, compared), (filled_view, around))
+            )
+            halo = 100 * float((off > HALO_SHARE).float().mean())
+            yield source, name, [100 * float(off.mean()), halo, *map(float, errors)]
+
+
+def narrower(nearness: Tensor) -> Tensor:
+    """Near surfaces without their outermost columns."""
+    return -F.max_pool2d(-nearness, (1, 2 * INSIDE_PX + 1), 1, (0, INSIDE_PX))
 
 
 def print_figures(title: str, pairs: Iterator[TruePair], network: DepthNetwork) -> None:
@@ -177,11 +208,13 @@ def print_figures(title: str, pairs: Iterator[TruePair], network: DepthNetwork) 
     for pair in pairs:
         for source, name, figures in measure(pair, network):
             rows[source, name].append(figures)
-    print(f"\n| {title} | upsampling | off, % of the range | share off by {100 * HALO_SHARE:.0f} % | right view, dB |")
-    print("|---|---|---|---|---|")
+    halo = f"share off by {100 * HALO_SHARE:.0f} %"
+    print(f"\n| {title} | upsampling | off, % of the range | {halo} | right view, dB | filled, around holes, dB |")
+    print("|---|---|---|---|---|---|")
     for (source, name), found in rows.items():
-        off, share, wrong = np.mean(found, 0)
-        print(f"| {source} | {name} | {off:.1f} | {share:.1f} % | {-10 * np.log10(wrong):.2f} |")
+        off, share, *wrong = np.mean(found, 0)
+        seen, filled_in = -10 * np.log10(wrong)
+        print(f"| {source} | {name} | {off:.1f} | {share:.1f} % | {seen:.2f} | {filled_in:.2f} |")
 
 
 def main() -> None:
