@@ -42,6 +42,7 @@ def convert(
     licence: Licence = "any",
     device: str = "auto",
     max_vram: float | None = None,
+    compile: bool = False,
     devices: str | None = None,
     ray: str | None = None,
     decoder: DecoderName = "cpu",
@@ -80,6 +81,8 @@ def convert(
         licence: commercial refuses every network whose weights forbid commercial use, and names what replaces it.
         device: auto, cpu, cuda or cuda:N.
         max_vram: Gigabytes of GPU memory to stay within, by smaller clips; all there is when not given.
+        compile: Compile the networks first (torch.compile): minutes at the start, faster afterwards on a long film; the
+            picture differs in the last bits.
         devices: Share a video among processes, one for each of these: 0,1 for two GPUs, or cpu,cpu.
         ray: Share a video among the machines of the Ray cluster at this address; local starts one here.
         decoder: Where the input is decoded: cpu, or cuda for an NVIDIA GPU's NVDEC, not yet tried on one
@@ -122,6 +125,7 @@ def convert(
         licence=licence,
         device=device if devices is None else parse_devices(devices)[0],
         max_vram=max_vram,
+        compile=compile,
     )
     options = OutputOptions(
         format=format, anaglyph=anaglyph, target=target, codec=codec, crf=crf, preset=preset, overwrite=overwrite

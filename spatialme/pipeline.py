@@ -29,6 +29,7 @@ from spatialme.flow import open_flow
 from spatialme.inpaint import BRANCHES, Branch, propainter_ready
 from spatialme.levels import awake, awake_warp, resting_warp
 from spatialme.memory import Reach, clip_for_gpu, host_bytes, limit_gpu_memory, longest_clip
+from spatialme.networks import COMPILER_BYTES, compiled
 from spatialme.refine import Refiner, compose
 from spatialme.report import Tally
 from spatialme.settings import ConverterSettings, plan_branches
@@ -83,6 +84,9 @@ class Converter:
         self.depth = depth or open_depth(
             self.settings.depth, device=self.device, input_size=self.settings.depth_size, licence=licence
         )
+        if self.settings.compile:
+            stages = compiled((self.depth, self.flow, self.branches, self.refiner), self.device)
+            self.depth, self.flow, self.branches, self.refiner = stages
 
     @property
     def lookahead(self) -> int:
@@ -111,7 +115,8 @@ class Converter:
 
         Networks larger than `tiny` (Depth Anything, ProPainter) come on top.
         """
-        return host_bytes(self.reach, self.clip_length(width, height), width * height)
+        compiler = COMPILER_BYTES if self.settings.compile else 0
+        return compiler + host_bytes(self.reach, self.clip_length(width, height), width * height)
 
     @property
     def reach(self) -> Reach:

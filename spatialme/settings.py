@@ -38,6 +38,7 @@ class ConverterSettings:
     licence: Licence = "any"  # commercial refuses weights that forbid commercial use
     device: str = "auto"
     max_vram: float | None = None  # GB of GPU memory; None: all there is
+    compile: bool = False  # networks run through torch.compile
 
     def __post_init__(self) -> None:
         if self.max_vram is not None and not self.max_vram > 0:

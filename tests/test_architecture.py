@@ -14,7 +14,7 @@ PACKAGE = ROOT / "spatialme"
 # nothing imports from a later floor
 FLOORS = [
     ["errors", "types"],
-    ["stream", "device", "transfer", "disk", "levels"],
+    ["stream", "device", "transfer", "disk", "levels", "networks"],
     ["weights"],
     ["settings"],
     ["video", "depth", "warp", "flow", "inpaint", "refine", "shots", "report", "profiling", "memory"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from spatialme import __version__
+from spatialme.networks import held_networks
 from spatialme.pipeline import Converter
 from spatialme.video.files import is_pattern, sequence_files
 from spatialme.video.picture import StreamInfo
@@ -111,26 +111,11 @@ def weights_digest(converter: Converter) -> str:
     digest = hashlib.sha256()
     refiner = converter.refiner if converter.refiner and converter.refiner.trained else None  # else random and unused
     stages = (converter.depth, converter.flow, converter.branches, refiner)
-    for network in _networks(stages, set()):
+    for network in held_networks(stages):
         for name, tensor in network.state_dict().items():
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def _networks(value: Any, seen: set[int]) -> Iterator[torch.nn.Module]:
-    """The networks that an object of ours holds, or those that it holds."""
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    if isinstance(value, torch.nn.Module):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _networks(item, seen)
-    elif type(value).__module__.startswith("spatialme"):
-        for item in getattr(value, "__dict__", {}).values():
-            yield from _networks(item, seen)
 
 
 def _versions() -> dict[str, Any]:

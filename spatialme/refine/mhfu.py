@@ -111,13 +111,13 @@ class MHFU(nn.Module):
         branches = [poly, expansion, dl, hole.to(poly.dtype)] if self.size.hole_input else [poly, expansion, dl]
         multiple = self.size.step_px
         padding = (0, -width % multiple, 0, -height % multiple)
-        logits = self._estimate(F.pad(torch.cat(branches, dim=1), padding, mode="replicate"))
+        logits = self.estimate(F.pad(torch.cat(branches, dim=1), padding, mode="replicate"))
         # under autocast the logits are half precision, in which M3 = 0.9975 cannot be written
         answer = torch.sigmoid(logits.to(poly.dtype))
         m1, m2, m3, content = answer[..., :height, :width].split([1, 1, 1, 3], dim=1)
         return MHFUOutput(fuse(poly, expansion, dl, m1, m2, m3, content), m1, m2, m3, content)
 
-    def _estimate(self, inputs: Tensor) -> Tensor:
+    def estimate(self, inputs: Tensor) -> Tensor:
         """(B, inputs, H, W), sides multiples of the coarsest step -> (B, 6, H, W): M1, M2, M3, C before
         their sigmoids."""
         features = []
