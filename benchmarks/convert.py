@@ -1,10 +1,11 @@
 """Speed and memory of whole conversions: fps per stage and end to end, peak memory, as a Markdown table.
 
-    python benchmarks/convert.py [--runs 3] [--device cpu] [--qualities draft,fast] [--heights 720,1080]
+    python benchmarks/convert.py [--runs 3] [--device cpu] [--qualities draft,fast] [--heights 720,1080] [--compile]
 
 Converts the bundled clip (scaled for heights other than its own 720) with the embedded `tiny` depth and x264 veryfast.
-Every run is a process of its own, so that its peak memory is its own; one run before the first fills Numba's cache.
-Figures are medians over the runs. Stages overlap in threads, so their rates do not add up to the whole.
+Every run is a process of its own, so that its peak memory is its own; one run before the first fills Numba's cache, and
+with --compile PyTorch's. Figures are medians over the runs. Stages overlap in threads, so their rates do not add up to
+the whole.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ CLIP = Path(__file__).parents[1] / "spatialme" / "assets" / "dog.mp4"
 
 CHILD = """
 import json, sys, spatialme
-source, result, quality, device = sys.argv[1:]
-(report,) = spatialme.convert(source, result, quality=quality, device=device, depth="tiny", preset="veryfast")
+source, result, quality, device, compile = sys.argv[1:]
+(report,) = spatialme.convert(
+    source, result, quality=quality, device=device, depth="tiny", preset="veryfast", compile=bool(compile)
+)
 print(json.dumps({
     "frames": report.frames,
     "wall": report.wall_seconds,
@@ -57,11 +60,11 @@ def scaled_clip(folder: Path, height: int) -> Path:
     return target
 
 
-def run(source: Path, folder: Path, quality: str, device: str) -> dict:
+def run(source: Path, folder: Path, quality: str, device: str, *, compile: bool) -> dict:
     """One conversion in a process of its own."""
     result = folder / "result.mp4"
     result.unlink(missing_ok=True)
-    words = [sys.executable, "-c", CHILD, str(source), str(result), quality, device]
+    words = [sys.executable, "-c", CHILD, str(source), str(result), quality, device, "yes" if compile else ""]
     finished = subprocess.run(words, check=True, capture_output=True, text=True)
     return json.loads(finished.stdout.splitlines()[-1])
 
@@ -84,6 +87,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--qualities", default="draft,fast")
     parser.add_argument("--heights", default="720,1080")
+    parser.add_argument("--compile", action="store_true", help="networks through torch.compile, the start counted in")
     options = parser.parse_args()
 
     print(
@@ -96,8 +100,9 @@ def main() -> None:
         for quality in options.qualities.split(","):
             for height in map(int, options.heights.split(",")):
                 source = scaled_clip(folder, height)
-                run(source, folder, quality, options.device)
-                figures = median_of([run(source, folder, quality, options.device) for _ in range(options.runs)])
+                how = source, folder, quality, options.device
+                run(*how, compile=options.compile)
+                figures = median_of([run(*how, compile=options.compile) for _ in range(options.runs)])
                 slowest, fastest = figures["spread"]
                 memory = f"{figures['memory']:.0f} MB"
                 if figures["gpu_memory"]:

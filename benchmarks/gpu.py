@@ -1,6 +1,6 @@
 """One command for a lent GPU: first the kernels against the CPU, then frames per second by stage, and memory.
 
-    python benchmarks/gpu.py [--seconds 25] [--only 720] [--device cuda] [--small] [--without av,cv2]
+    python benchmarks/gpu.py [--seconds 25] [--only 720] [--device cuda] [--compile] [--small] [--without av,cv2]
 
 Needs PyTorch, Triton, torchvision, transformers and safetensors; for what else is missing there are stand-ins, and
 nothing is fetched. Exit code 1: a check failed; 2: no GPU. Within eight minutes with the defaults.
@@ -56,6 +56,7 @@ def main() -> int:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seconds", type=float, default=25, help="for each line of the table, after the first clips")
     parser.add_argument("--only", default="", help="lines whose name holds this, such as fast or 1080")
+    parser.add_argument("--compile", action="store_true", help="networks through torch.compile; the checks without")
     parser.add_argument("--small", action="store_true", help="small frames and few of them: a rehearsal")
     parser.add_argument("--without", default="", help="packages to take as missing, for a rehearsal")
     options = parser.parse_args()
@@ -70,13 +71,14 @@ def main() -> int:
     from gpu_checks import run_checks
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU, a rehearsal"
-    print(f"{name}, PyTorch {torch.__version__}, stand-ins for: {', '.join(missing) or 'nothing'}\n")
+    how = ", compiled" if options.compile else ""
+    print(f"{name}, PyTorch {torch.__version__}{how}, stand-ins for: {', '.join(missing) or 'nothing'}\n")
     good = run_checks(device)
     print("\n| quality | size | fps (target) | GPU memory | GPU ms/frame by stage |\n|---|---|---|---|---|")
     for case in SMALL_CASES if options.small else CASES:
         if options.only in f"{case.quality} {case.height}":
             try:
-                row = measure(case, device, options.seconds, small=options.small)
+                row = measure(case, device, options.seconds, small=options.small, compile=options.compile)
             except Exception as error:  # the other lines shall still be measured
                 good, row = False, f"- | - | {type(error).__name__}: {str(error).splitlines()[0][:300]}"
             target = f" ({case.target_fps:g})" if case.target_fps else ""
@@ -84,7 +86,7 @@ def main() -> int:
     return 0 if good else 1
 
 
-def measure(case: Case, device, seconds: float, *, small: bool) -> str:
+def measure(case: Case, device, seconds: float, *, small: bool, compile: bool) -> str:
     """Run one case, a few frames of it where `small`; a row of the table, @ for the target."""
     import torch
     from gpu_scenes import encoding, endless
@@ -94,6 +96,8 @@ def measure(case: Case, device, seconds: float, *, small: bool) -> str:
     from spatialme.report import Tally
 
     converter = make_converter(case.quality, device, small=small)
+    if compile:
+        compile_networks(converter)
     gpu = device.type == "cuda"
     if gpu:
         torch.cuda.empty_cache()
@@ -151,6 +155,16 @@ def make_converter(quality: str, device, *, small: bool):
     if quality == "full":
         converter.branches[1:] = propainter_branches(device)
     return converter
+
+
+def compile_networks(converter) -> None:
+    """What `ConverterSettings.compile` does, for networks that were put into the converter afterwards."""
+    from spatialme.networks import compiled
+
+    by_brightness = converter.depth.network  # not ours, so not looked into
+    stages = by_brightness.network, converter.flow, converter.branches, converter.refiner
+    stages = compiled(stages, converter.device)
+    by_brightness.network, converter.flow, converter.branches, converter.refiner = stages
 
 
 def random_raft(device, *, small: bool):
