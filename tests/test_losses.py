@@ -11,7 +11,14 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from spatialme.errors import WeightsError
 from spatialme.training.critic import PatchCritic
-from spatialme.training.losses import LossWeights, content_loss, critic_loss, generator_loss, perceptual_loss
+from spatialme.training.losses import (
+    LossWeights,
+    content_loss,
+    critic_loss,
+    distance_loss,
+    generator_loss,
+    perceptual_loss,
+)
 from spatialme.training.vgg import CHANNELS, Vgg19Features, vgg19_weights
 
 
@@ -29,6 +36,16 @@ def test_content_counts_hole_pixels_ten_times_and_averages_over_all():
     # (1 * 0.1 + 10 * 0.2) / 2
     torch.testing.assert_close(content_loss(view, truth, hole, 10.0), torch.tensor(1.05))
     torch.testing.assert_close(content_loss(view, truth, hole, 1.0), torch.tensor(0.15))
+    # (1 * 0.01 + 10 * 0.04) / 2; against (1 * 0.04 + 10 * 0.16) / 2
+    torch.testing.assert_close(content_loss(view, truth, hole, 10.0, squared=True), torch.tensor(0.205))
+    relative = content_loss(view, truth, hole, 10.0, reference=2 * view, squared=True)
+    torch.testing.assert_close(relative, torch.tensor(0.25))
+
+
+def test_distance_counts_hole_pixels_ten_times_and_averages_over_what_counts():
+    distance, hole = torch.tensor([[[[0.1, 0.2]]]]), torch.tensor([[[[False, True]]]])
+    # (1 * 0.1 + 10 * 0.2) / 11
+    torch.testing.assert_close(distance_loss(distance, hole, 10.0), torch.tensor(2.1 / 11))
 
 
 def test_perceptual_sums_the_layers_mean_differences():
@@ -50,7 +67,7 @@ def test_generator_wants_high_scores():
 
 def test_default_weights_are_the_papers():
     papers = {"hole": 10.0, "content": 10.0, "perceptual": 2.0, "adversarial": 0.1}
-    assert vars(LossWeights()) == {**papers, "generated": 0.0, "relative": False}
+    assert vars(LossWeights()) == {**papers, "generated": 0.0, "relative": False, "squared": False, "lpips": 0.0}
 
 
 def test_negative_weight_is_refused():

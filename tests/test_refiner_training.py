@@ -1,4 +1,4 @@
-"""What the shipped refiner's training adds to the paper's: kept patches, schedule, first M3, starting weights."""
+"""What the shipped refiner's training adds to the paper's: kept patches, schedule, starting weights, seams, LPIPS."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from spatialme.errors import OptionError, WeightsError
-from spatialme.refine import Refiner
-from spatialme.refine.mhfu import MHFU, SIZES
-from spatialme.training.initial import start_from_mean
+from spatialme.evaluation.perceptual import Lpips
+from spatialme.refine import Refiner, compose
+from spatialme.refine.mhfu import MHFU, SIZES, initial_blend
+from spatialme.training.initial import start_from_differences, start_from_mean
 from spatialme.training.schedule import Schedule
 from tests.test_refine import trained
 
@@ -145,6 +146,40 @@ def test_start_from_the_mean_makes_it_the_content(size):
     torch.testing.assert_close(answer.fused, 0.7 * sum(branches) / 3 + 0.3 * answer.content)
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_start_from_differences_tells_branches_apart_at_every_level(size):
+    torch.manual_seed(0)
+    plain, network = MHFU(SIZES[size]), MHFU(SIZES[size])
+    start_from_differences(network)
+    picture = smooth_picture()
+    alike = [(picture + 0.03 * torch.randn_like(picture)).clamp(0, 1) for _ in range(3)]
+    hole = torch.zeros(1, 1, 48, 48)
+    torch.testing.assert_close(network(*alike, hole).fused, initial_blend(*alike))
+
+    def spread(subject):
+        """Of what the levels' encoders and the tail's last layer but one tell: its least standard deviation."""
+        told = []
+        hooks = [
+            layers.register_forward_hook(lambda *seen: told.append(float(seen[2].std((2, 3)).mean())))
+            for layers in (*subject.encoders, subject.tail[0])
+        ]
+        subject(*alike, hole)
+        for hook in hooks:
+            hook.remove()
+        return min(told)
+
+    assert spread(network) > 0.1  # of PyTorch's own start 0.001 to 0.03 is left
+    assert spread(plain) < 0.03
+
+
+def test_start_from_differences_is_a_setting(samples):  # noqa: F811 - fixture
+    subject, plain = make_module(first_contrast=True), make_module()
+    assert not torch.equal(subject.network.encoders[1][0].weight, plain.network.encoders[1][0].weight)
+    torch.testing.assert_close(answer_of(subject.network, samples).fused, answer_of(plain.network, samples).fused)
+    both = make_module(first_contrast=True, first_m3=0.8)
+    torch.testing.assert_close(answer_of(both.network, samples).m3, torch.full_like(samples.poly[:, :1], 0.8))
+
+
 def smooth_picture():
     coarse = 0.05 + 0.9 * torch.rand(1, 3, 6, 6)
     return torch.nn.functional.interpolate(coarse, (48, 48), mode="bilinear", align_corners=False)
@@ -173,3 +208,34 @@ def test_relative_loss_counts_every_sample_by_its_branches_mean(samples):  # noq
         torch.testing.assert_close(
             terms[name], content_loss(view, samples.right, samples.hole, 10.0, reference=reference)
         )
+
+
+def test_losses_see_soft_seams_in_the_holes_and_the_refined_view_elsewhere(samples):  # noqa: F811 - fixture
+    subject = make_module(soft_seams=True, weights=LossWeights(perceptual=0, adversarial=0, generated=1))
+    answer = answer_of(subject.network, samples)
+    written = compose(samples.warped, samples.hole, answer.fused, soft=True)
+    seen = torch.where(samples.hole, written, answer.fused)
+    terms = subject.refiner_terms(answer, samples)
+    torch.testing.assert_close(terms["content"], content_loss(seen, samples.right, samples.hole, 10.0))
+    content = content_loss(answer.content, samples.right, samples.hole, 10.0)
+    torch.testing.assert_close(terms["generated"], content)
+    hard = make_module(weights=LossWeights(perceptual=0, adversarial=0)).refiner_terms(answer, samples)
+    assert abs(float(hard["content"] - terms["content"])) > 1e-4
+
+
+def test_lpips_term_is_that_of_the_tables_and_falls_when_trained_on(samples):  # noqa: F811 - fixture
+    lpips = Lpips()
+    weights = LossWeights(content=0, perceptual=0, adversarial=0, lpips=1, hole=1e6)
+    subject = make_module(weights=weights, soft_seams=True, learning_rate=2e-3)
+
+    def in_holes():
+        written = compose(samples.warped, samples.hole, answer_of(subject.network, samples).fused, soft=True)
+        seen = torch.where(samples.hole, written, answer_of(subject.network, samples).fused)
+        return float(lpips(seen, samples.right)[1][samples.hole].mean())
+
+    before = in_holes()
+    term = subject.refiner_terms(answer_of(subject.network, samples), samples)["lpips"]
+    assert float(term) == pytest.approx(before, rel=1e-3)
+    fit_same(subject, samples, 8)
+    assert in_holes() < before - 1e-3
+    assert not any("lpips" in name for name in subject.state_dict())

@@ -18,7 +18,8 @@ from spatialme.data.mono import round_trip
 from spatialme.data.sample import Budget, Sample, build_sample
 from spatialme.data.scenes import Scenes
 from spatialme.errors import OptionError, SpatialmeError, WeightsError
-from spatialme.refine import Refiner
+from spatialme.refine import Refiner, compose
+from spatialme.refine.mhfu import initial_blend
 from spatialme.training import commands
 from spatialme.training.losses import LossWeights
 from tests.test_data import picture, square_nearness
@@ -350,6 +351,13 @@ def test_scores_are_psnr_of_composed_views_and_gain_is_over_the_best(samples):
     expected = [psnr(samples.poly[i][inside[i]], samples.right[i][inside[i]]) for i in range(2)]
     assert float(scores["psnr_hole/refined"][0]) == pytest.approx(sum(expected) / 2, abs=1e-3)
     assert float(scores["psnr_hole/dl"][0]) == 100
+    written = compose(samples.warped, samples.hole, samples.poly, soft=True)
+    expected_soft = [psnr(written[i][inside[i]], samples.right[i][inside[i]]) for i in range(2)]
+    assert float(scores["psnr_hole/soft"][0]) == pytest.approx(sum(expected_soft) / 2, abs=1e-3)
+    assert abs(sum(expected_soft) - sum(expected)) > 0.01
+    blended = view_scores(exact, initial_blend(exact.poly, exact.expansion, exact.dl))
+    torch.testing.assert_close(blended["psnr_hole/soft"], blended["psnr_hole/soft_blend"])
+    torch.testing.assert_close(blended["psnr_hole/soft_blend"], scores["psnr_hole/soft_blend"])
     assert float(scores["psnr_hole/gain"][0]) == pytest.approx(sum(expected) / 2 - 100, abs=1e-3)
     assert float(scores["psnr_frame/everywhere"][0]) == pytest.approx(
         sum(psnr(samples.poly[i], samples.right[i]) for i in range(2)) / 2, abs=1e-3

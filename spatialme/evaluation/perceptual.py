@@ -38,6 +38,10 @@ class Lpips:
         load_convolutions(self._model.net, features)
         self._model.requires_grad_(False).eval().to(device)
 
+    def to(self, device: torch.device | str) -> None:
+        """Move the network, in place."""
+        self._model.to(device)
+
     def __call__(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """Distance of pictures and where it lies.
 

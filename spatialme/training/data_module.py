@@ -19,7 +19,7 @@ from spatialme.data.sample import Sample
 from spatialme.errors import OptionError
 
 HELD_OUT_SEED = 2**31  # held-out samples are the same for every run
-POOL_VERSION = 1  # of how samples are made; part of a pool's name
+POOL_VERSION = 2  # of how samples are made; part of a pool's name
 MOST_HELD_OUT_WORKERS = 2  # per source, as each keeps its own
 
 

@@ -26,6 +26,10 @@ class LossWeights:
     generated: float = 0.0
     # divide each sample's equation 8 by that of its branches' mean, so that hard samples do not outvote easy ones
     relative: bool = False
+    # equation 8 of squared differences, which PSNR is made of
+    squared: bool = False
+    # LPIPS on AlexNet where equation 8 looks, not in the paper: what tables measure, for a twentieth of VGG19's cost
+    lpips: float = 0.0
 
     def __post_init__(self) -> None:
         for name, weight in vars(self).items():
@@ -33,11 +37,17 @@ class LossWeights:
                 raise ValueError(f"the weight of {name} must not be negative, got {weight}")
 
 
-LEAST_REFERENCE = 1 / 255  # of a sample's loss that others are divided by
+LEAST_REFERENCE = 1 / 255  # of a sample's loss that others are divided by; its square of squared differences
 
 
 def content_loss(
-    view: Tensor, truth: Tensor, hole: Tensor, hole_weight: float, *, reference: Tensor | None = None
+    view: Tensor,
+    truth: Tensor,
+    hole: Tensor,
+    hole_weight: float,
+    *,
+    reference: Tensor | None = None,
+    squared: bool = False,
 ) -> Tensor:
     """Equation 8 as a mean: absolute difference, hole pixels counted `hole_weight` times.
 
@@ -47,12 +57,31 @@ def content_loss(
         hole: (B, 1, H, W) bool.
         hole_weight: Alpha.
         reference: (B, 3, H, W), another view, by whose loss each sample's is divided.
+        squared: Of squared differences instead.
     """
-    weight = 1 + (hole_weight - 1) * hole.to(view.dtype)
-    samples = (weight * (view - truth).abs()).mean((1, 2, 3))
+    power = 2 if squared else 1
+    weight = _weight(hole.to(view.dtype), hole_weight)
+    samples = (weight * (view - truth).abs() ** power).mean((1, 2, 3))
     if reference is not None:
-        samples = samples / (weight * (reference - truth).abs()).mean((1, 2, 3)).clamp(min=LEAST_REFERENCE)
+        others = (weight * (reference - truth).abs() ** power).mean((1, 2, 3))
+        samples = samples / others.clamp(min=LEAST_REFERENCE**power)
     return samples.mean()
+
+
+def distance_loss(distance: Tensor, hole: Tensor, hole_weight: float) -> Tensor:
+    """Mean of a map of distances, hole pixels counted `hole_weight` times.
+
+    Args:
+        distance: (B, 1, H, W), such as of LPIPS.
+        hole: (B, 1, H, W) bool.
+        hole_weight: Alpha.
+    """
+    weight = _weight(hole.to(distance.dtype), hole_weight)
+    return (weight * distance).sum() / weight.sum()
+
+
+def _weight(hole: Tensor, hole_weight: float) -> Tensor:
+    return 1 + (hole_weight - 1) * hole
 
 
 def perceptual_loss(features: Sequence[Tensor], truth_features: Sequence[Tensor]) -> Tensor:

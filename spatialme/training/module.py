@@ -18,16 +18,19 @@ from torch.optim import Adam, Optimizer
 
 from spatialme.data.sample import Sample
 from spatialme.errors import OptionError, WeightsError
-from spatialme.refine import Refiner
+from spatialme.evaluation.perceptual import Lpips
+from spatialme.refine import Refiner, compose
 from spatialme.refine.mhfu import MHFU, SIZES, MHFUOutput, MHFUSize
+from spatialme.refine.seam import soften_seams_torch
 from spatialme.training.critic import DEFAULT_CHANNELS, PatchCritic
 from spatialme.training.export import CHECKPOINT_KEY
-from spatialme.training.initial import start_from_mean
+from spatialme.training.initial import start_from_differences, start_from_mean
 from spatialme.training.losses import (
     AdversarialKind,
     LossWeights,
     content_loss,
     critic_loss,
+    distance_loss,
     generator_loss,
     perceptual_loss,
 )
@@ -58,6 +61,8 @@ class StereoModule(pl.LightningModule):
         start: Path | None = None,
         perceptual_patches: int | None = None,
         perceptual_side: int | None = None,
+        soft_seams: bool = False,
+        first_contrast: bool = False,
     ):
         """Set up the networks.
 
@@ -79,6 +84,9 @@ class StereoModule(pl.LightningModule):
             start: Exported weights to start from; None: from scratch.
             perceptual_patches: Samples of a batch that the perceptual loss looks at; None: all.
             perceptual_side: Side in px of the middle of each that it looks at; None: the whole.
+            soft_seams: Let the losses see the holes as mode ``holes`` finishes them, in the base warp and with soft
+                seams; the content alone is scored without.
+            first_contrast: From scratch, start with a network whose every level sees what sets the branches apart.
 
         Raises:
             OptionError: A decay outside [0, 1), or a first M3 outside (0, 1).
@@ -90,10 +98,12 @@ class StereoModule(pl.LightningModule):
         if average_decay is not None and not 0 <= average_decay < 1:
             raise OptionError(f"average_decay is {average_decay}, expected at least 0 and less than 1; try 0.999")
         self.automatic_optimization = False
-        self.network = _first_network(replace(SIZES[size], hole_input=hole_input), first_m3, start)
+        self.network = _first_network(replace(SIZES[size], hole_input=hole_input), first_m3, first_contrast, start)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.critic = PatchCritic(critic_channels) if weights.adversarial else None
         self.vgg = Vgg19Features(vgg19_weights(vgg19)) if weights.perceptual else None
+        self.lpips = Lpips() if weights.lpips else None
+        self.soft_seams = soft_seams
         self.weights = weights
         self.adversarial = adversarial
         self.learning_rate, self.betas = learning_rate, betas
@@ -108,12 +118,17 @@ class StereoModule(pl.LightningModule):
         networks: list[nn.Module] = [self.network] if self.critic is None else [self.network, self.critic]
         return [Adam(network.parameters(), lr=self.learning_rate, betas=self.betas) for network in networks]
 
+    def on_fit_start(self) -> None:
+        """LPIPS is no module of this one, lest checkpoints hold its weights; so it is moved here."""
+        if self.lpips is not None:
+            self.lpips.to(self.device)
+
     def training_step(self, batch: Sample, batch_index: int) -> None:
         """One step of the critic, one of the refiner."""
         self._set_learning_rate()
         answer = _run(self.network, batch)
         if self.critic is not None:
-            self._train_critic(answer.fused.detach(), batch.right)
+            self._train_critic(self._judged(answer, batch).detach(), batch.right)
         self._train_refiner(answer, batch)
         self._update_average()
         self.steps += 1
@@ -152,11 +167,12 @@ class StereoModule(pl.LightningModule):
 
     def refiner_terms(self, answer: MHFUOutput, batch: Sample) -> dict[str, Tensor]:
         """The unweighted terms of equation 11 that are switched on, by the names of their weights."""
-        view = answer.fused
+        view = self._judged(answer, batch)
         reference = (batch.poly + batch.expansion + batch.dl) / 3 if self.weights.relative else None
 
         def content(made: Tensor) -> Tensor:
-            return content_loss(made, batch.right, batch.hole, self.weights.hole, reference=reference)
+            hole, squared = self.weights.hole, self.weights.squared
+            return content_loss(made, batch.right, batch.hole, hole, reference=reference, squared=squared)
 
         terms = {"content": content(view)}
         if self.weights.generated:
@@ -166,9 +182,20 @@ class StereoModule(pl.LightningModule):
             with torch.no_grad():
                 wanted = self.vgg(true)
             terms["perceptual"] = perceptual_loss(self.vgg(seen), wanted)
+        if self.lpips is not None:
+            with torch.autocast(view.device.type, enabled=False):  # squares of small differences
+                _, distance = self.lpips(view.float(), batch.right)
+            terms["lpips"] = distance_loss(distance, batch.hole, self.weights.hole)
         if self.critic is not None:
             terms["adversarial"] = generator_loss(self.critic(view))
         return terms
+
+    def _judged(self, answer: MHFUOutput, batch: Sample) -> Tensor:
+        """The view that the losses see."""
+        if not self.soft_seams:
+            return answer.fused
+        finished = soften_seams_torch(compose(batch.warped, batch.hole, answer.fused), batch.hole)
+        return torch.where(batch.hole, finished, answer.fused)
 
     def _looked_at(self, views: Tensor) -> Tensor:
         """The part of a batch that the perceptual loss sees."""
@@ -227,13 +254,16 @@ def _run(network: nn.Module, batch: Sample) -> MHFUOutput:
     return network(*(view.contiguous(memory_format=torch.channels_last) for view in views))
 
 
-def _first_network(size: MHFUSize, first_m3: float | None, start: Path | None) -> MHFU:
+def _first_network(size: MHFUSize, first_m3: float | None, first_contrast: bool, start: Path | None) -> MHFU:
     network = MHFU(size)
     if start is not None:
         loaded = Refiner.load(start).network
         if loaded.size != size:
             raise WeightsError(f"{start} holds a refiner of {loaded.size}, expected {size}; set model.size to it")
         network.load_state_dict(loaded.state_dict())
-    elif first_m3 is not None:
+        return network.to(memory_format=torch.channels_last)
+    if first_contrast:
+        start_from_differences(network)
+    if first_m3 is not None:
         start_from_mean(network, first_m3)
     return network.to(memory_format=torch.channels_last)
