@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from spatialme.cli import main
-from spatialme.errors import OptionError, WeightsError
+from spatialme.errors import OptionError
 from spatialme.evaluation.baselines import METHODS, method_spec
 from spatialme.evaluation.run_method import MethodRunner
 from spatialme.evaluation.session import _method_names, _refiner
@@ -113,17 +113,9 @@ def test_a_refiner_that_nothing_would_run_is_refused():
             Converter(replace(FAST, refiner="refiner-small", **clash))
 
 
-def test_the_licence_also_holds_for_a_refiner_that_is_named():
-    with pytest.raises(WeightsError, match="refiner-small-all forbids commercial use"):
-        Converter(replace(FAST, refiner="refiner-small-all", licence="commercial"))
-    assert Converter(replace(FAST, refiner="refiner-small", licence="commercial")).refiner.trained
-
-
-def test_the_journals_key_tells_refiners_apart():
-    digests = {
-        weights_digest(Converter(replace(FAST, refiner=name))) for name in ("refiner-small", "refiner-small-all")
-    }
-    assert len(digests) == 2
+def test_the_journals_key_tells_refiners_apart(tmp_path):
+    names = ["refiner-small", *(str(save_refiner(tmp_path / f"{seed}.safetensors", seed)) for seed in (1, 2))]
+    assert len({weights_digest(Converter(replace(FAST, refiner=name))) for name in names}) == 3
 
 
 def test_a_comparison_has_a_row_for_each_refiner_that_is_named(tmp_path):
