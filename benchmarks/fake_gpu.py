@@ -107,6 +107,8 @@ def pretended_gpu() -> Iterator[None]:
     there = types.SimpleNamespace(total_memory=GPU_BYTES)
     patches = [
         mock.patch("torch.cuda.device_count", return_value=1),
+        # fake tensors would start CUDA where this is the count (PYTORCH_NVML_BASED_CUDA_CHECK, which Lightning sets)
+        mock.patch("torch.cuda.is_available", return_value=False),
         mock.patch("torch.cuda.get_device_properties", return_value=there),
         mock.patch("torch.cuda.device", return_value=contextlib.nullcontext()),
         mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False),
