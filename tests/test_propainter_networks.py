@@ -338,9 +338,10 @@ def test_attention_equals_the_definition_window_by_window():
     tokens = torch.randn(1, 3, 9, 16, 512)  # padded to 10x18: 2x2 windows
     with_holes = torch.tensor([[True, False, False, True]])
     plan = propainter.plan_windows(with_holes, (9, 16), tokens.device)
-    found = attention(tokens, plan, first_key_frame=0, num_output_frames=2)
+    padded = F.pad(tokens, (0, 0, 0, 2, 0, 1))
+    found = attention(padded, plan, first_key_frame=0, num_output_frames=2)[:, :, :9, :16]
 
-    padded = F.pad(tokens, (0, 0, 0, 2, 0, 1))[0]  # (3, 10, 18, 512)
+    padded = padded[0]  # (3, 10, 18, 512)
     wanted = torch.empty(2, 10 * 18, 512)
     for window in range(4):
         queries = padded.flatten(1, 2)[:2, plan.own[window]]  # (2, 45, 512)
@@ -367,8 +368,34 @@ def test_result_does_not_depend_on_how_windows_are_portioned(monkeypatch):
     tokens = torch.randn(1, 2, 10, 18, 512)
     plan = propainter.plan_windows(torch.tensor([[True, False, True, True]]), (10, 18), tokens.device)
     whole = attention(tokens, plan, first_key_frame=0, num_output_frames=2)
-    monkeypatch.setattr(transformer, "WINDOWS_AT_ONCE", 1)
+    monkeypatch.setattr(transformer, "PORTION_BYTES", 1)
     assert torch.equal(attention(tokens, plan, first_key_frame=0, num_output_frames=2), whole)
+
+
+def test_the_transformer_in_portions_equals_it_in_one(monkeypatch):
+    network, size = _seeded(transformer.SparseTransformer()), (27, 70)
+    network.transformer = network.transformer[:2]  # keys from even frames and from odd ones
+    tokens = torch.randn(2, 5, 9, 24, 512)  # padded to 10x27: 2x3 windows
+    with_holes = torch.tensor([[True, False, True, True, False, True], [False, True, True, False, False, True]])
+    plan = propainter.plan_windows(with_holes, (9, 24), tokens.device)
+    count = count_patches(size, tokens)
+    num_calls = 0
+
+    def counted(*args):
+        nonlocal num_calls
+        num_calls += 1
+        return attend(*args)
+
+    attend = transformer._attend
+    monkeypatch.setattr(transformer, "_attend", counted)
+    whole = network(tokens, plan, count, num_output_frames=3)
+    assert num_calls == 2 * 2  # blocks, and windows with holes and without
+    bytes_of_a_window = 2 * 4 * 512 * (2 * 193 + 2 * 2 * 6)  # in the second block, with two key frames
+    monkeypatch.setattr(transformer, "PORTION_BYTES", 3 * bytes_of_a_window)
+    portioned = network(tokens, plan, count, num_output_frames=3)
+    # 7 windows with holes and 5 without, by twos in the first block, which has three key frames, then by threes
+    assert num_calls == 4 + (4 + 3) + (3 + 2)
+    torch.testing.assert_close(portioned, whole, atol=1e-5, rtol=0)
 
 
 # --- the whole generator ----------------------------------------------------------------------------------------------
