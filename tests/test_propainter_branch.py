@@ -324,7 +324,8 @@ def test_memory_does_not_grow_with_the_shot(quick, monkeypatch):
         nonlocal alive
         alive -= 1
 
-    updated = painter.UpdatedFrame
+    linked, updated = shot.LinkedFrame, painter.UpdatedFrame
+    monkeypatch.setattr(shot, "LinkedFrame", lambda *fields: tracked(linked(*fields)))
     monkeypatch.setattr(shot, "UpdatedFrame", lambda **fields: tracked(updated(**fields)))
 
     def most_alive(num_frames: int) -> int:
@@ -333,7 +334,7 @@ def test_memory_does_not_grow_with_the_shot(quick, monkeypatch):
         return max(alive for _ in painted)
 
     # pieces of flow and of frames with their context, and references that reach 40 frames ahead
-    assert most_alive(200) == most_alive(140) < 100
+    assert most_alive(200) == most_alive(140) < 120
     assert alive == 0
 
 
@@ -352,6 +353,23 @@ def test_features_and_tokens_are_dropped_behind_the_window(quick, monkeypatch):
     # features of this centre, five neighbours after it and the references ahead; tokens of every fifth frame around
     assert max(features for features, _ in counts) <= 6 + 7
     assert max(tokens for _, tokens in counts) <= 8 + 8
+
+
+def test_frames_encoded_in_portions_are_painted_alike(networks, monkeypatch):
+    frames = shot_frames(7, height=32, width=48)
+    whole = list(propainter.inpaint_shot(frames, networks, propainter.Schedule()))
+    sizes = []
+    encode = networks.generator.encode
+    monkeypatch.setattr(networks.generator, "encode", lambda *maps: [sizes.append(len(maps[0])), encode(*maps)][1])
+    monkeypatch.setattr(painter, "ENCODED_PIXELS", 2 * 32 * 48)
+    portioned = list(propainter.inpaint_shot(frames, networks, propainter.Schedule()))
+    assert sizes == [2, 2, 2, 1]
+    torch.testing.assert_close(torch.stack(portioned), torch.stack(whole), atol=1e-5, rtol=0)
+
+
+def test_linked_frames_keep_nothing_but_themselves(quick):
+    for each in shot.complete_flows(shot_frames(25, height=16, width=16), quick.flow_completion, propainter.Schedule()):
+        assert each.flows is None or each.flows.untyped_storage().nbytes() == each.flows.numel() * 4
 
 
 def test_a_clip_without_motion_is_refused(quick):

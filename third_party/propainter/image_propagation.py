@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -32,23 +33,51 @@ def propagate_images(
     Returns:
         The frames and the masks of what stays unfilled, shaped as given.
     """
-    agree_forward = flows_agree(flows_forward, flows_backward)
-    agree_backward = flows_agree(flows_backward, flows_forward)
-    # time runs backwards in the first pass: each frame draws on the one after it
-    frames, masks = _one_way(frames.flip(1), masks.flip(1), flows_forward.flip(1), agree_forward.flip(1), mode=mode)
-    return _one_way(frames.flip(1), masks.flip(1), flows_backward, agree_backward, mode=mode)
-
-
-def _one_way(
-    frames: Tensor, masks: Tensor, flows: Tensor, agree: Tensor, *, mode: Literal["bilinear", "nearest"]
-) -> tuple[Tensor, Tensor]:
-    """Fill frame k from the filled frame k - 1, to which ``flows[:, k - 1]`` leads."""
-    filled, unfilled = [frames[:, 0]], [masks[:, 0]]
-    for k in range(1, frames.shape[1]):
-        flow = flows[:, k - 1]
-        source = warp(filled[-1], flow, mode=mode)
-        source_known = warp(unfilled[-1], flow) <= KNOWN_BELOW
-        fill = (masks[:, k] > KNOWN_BELOW) & agree[:, k - 1] & source_known
-        filled.append(torch.where(fill, source, frames[:, k]))
-        unfilled.append(torch.where(fill, 0.0, masks[:, k]))
+    filled, unfilled = propagate_frames(
+        frames.unbind(1), masks.unbind(1), lambda t: (flows_forward[:, t], flows_backward[:, t]), mode=mode
+    )
     return torch.stack(filled, dim=1), torch.stack(unfilled, dim=1)
+
+
+def propagate_frames(
+    frames: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    flows_between: Callable[[int], tuple[Tensor, Tensor]],
+    *,
+    mode: Literal["bilinear", "nearest"] = "nearest",
+) -> tuple[list[Tensor], list[Tensor]]:
+    """`propagate_images` frame by frame: beside its results it holds the flow between two frames at a time.
+
+    Args:
+        frames: T of (B, C, H, W).
+        masks: T of (B, 1, H, W).
+        flows_between: Gives the flow from frame t to t + 1 and the one back, (B, 2, H, W) each; asked twice.
+        mode: How colours are looked up.
+    """
+    filled, unfilled = list(frames), list(masks)
+    # time runs backwards in the first pass: each frame draws on the one after it
+    for t in reversed(range(len(frames) - 1)):
+        forward, backward = flows_between(t)
+        _fill(filled, unfilled, t, t + 1, forward, backward, mode)
+    for t in range(len(frames) - 1):
+        forward, backward = flows_between(t)
+        _fill(filled, unfilled, t + 1, t, backward, forward, mode)
+    return filled, unfilled
+
+
+def _fill(
+    frames: list[Tensor],
+    masks: list[Tensor],
+    target: int,
+    source: int,
+    flow: Tensor,
+    opposite: Tensor,
+    mode: Literal["bilinear", "nearest"],
+) -> None:
+    """Replace one frame by itself filled from another, to which its flow leads."""
+    colour = warp(frames[source], flow, mode=mode)
+    known = warp(masks[source], flow) <= KNOWN_BELOW
+    agree = flows_agree(flow[:, None], opposite[:, None])[:, 0]
+    fill = (masks[target] > KNOWN_BELOW) & agree & known
+    frames[target] = torch.where(fill, colour, frames[target])
+    masks[target] = torch.where(fill, 0.0, masks[target])

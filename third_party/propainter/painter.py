@@ -15,6 +15,8 @@ from .generator import InpaintGenerator
 from .schedule import REFERENCE_REACH, WINDOW_STEP, Schedule, neighbours, references
 from .window_plan import plan_windows
 
+ENCODED_PIXELS = 6_300_000  # encoded together, three frames of 1920x1080; 240 bytes each in half precision
+
 
 @dataclass(frozen=True)
 class UpdatedFrame:
@@ -175,14 +177,16 @@ class _Shot:
         return self._num_frames is not None and self._num_frames <= self._whole_up_to
 
     def encode(self, indices: Sequence[int]) -> None:
-        """Encode those of these frames that are not encoded yet, together."""
+        """Encode those of these frames that are not encoded yet, as many together as `ENCODED_PIXELS` allows."""
         new = [index for index in indices if index not in self.features and index not in self._tokens]
-        if not new:
-            return
-        frames = [self.frames[index] for index in new]
-        parts = ([getattr(frame, name) for frame in frames] for name in ("colour", "hole", "unfilled"))
-        encoded = self._generator.encode(*map(torch.stack, parts))
-        self.features.update((index, each.clone()) for index, each in zip(new, encoded))  # a part would keep the batch
+        at_once = max(1, ENCODED_PIXELS // self.frames[indices[0]].hole.numel())
+        for first in range(0, len(new), at_once):
+            portion = new[first : first + at_once]
+            frames = [self.frames[index] for index in portion]
+            parts = ([getattr(frame, name) for frame in frames] for name in ("colour", "hole", "unfilled"))
+            encoded = self._generator.encode(*map(torch.stack, parts))
+            # a part would keep the batch
+            self.features.update((index, each.clone()) for index, each in zip(portion, encoded))
 
     def tokens_of(self, indices: Sequence[int]) -> Tensor:
         """(R, rows, columns, 512) of encoded frames."""

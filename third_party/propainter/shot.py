@@ -18,7 +18,7 @@ from torch import Tensor
 from .decoding import tiles_with_holes
 from .flow_completion import FlowCompletion
 from .generator import InpaintGenerator, shrink_flows, shrink_masks
-from .image_propagation import propagate_images
+from .image_propagation import propagate_frames
 from .painter import UpdatedFrame, paint_windows
 from .schedule import Schedule, sub_videos
 from .window_plan import windows_with_holes
@@ -45,10 +45,11 @@ class ShotFrame:
 
 @dataclass(frozen=True)
 class LinkedFrame:
-    """A frame with the completed flows between it and the next one; none for a shot's last frame."""
+    """A frame with the completed flows between it and the next one in place of its own."""
 
-    frame: ShotFrame
-    flows: Tensor | None  # (2, 2, h, w) grid pixels: to the next frame, and back from it
+    colour: Tensor  # as in `ShotFrame`
+    hole: Tensor
+    flows: Tensor | None  # (2, 2, h, w) grid pixels: to the next frame, and back from it; none for a shot's last frame
 
 
 def inpaint_shot(
@@ -76,10 +77,20 @@ def complete_flows(
     """Replace the flow inside holes by the network's, piece by piece."""
     pairs = itertools.pairwise(itertools.chain(frames, [None]))  # the last frame comes with None
     for piece, core in sub_videos(pairs, schedule.flow_length, schedule.flow_padding):
-        linked = [(first, second) for first, second in piece if first is not None and second is not None]
-        flows: list[Tensor | None] = [*_complete_piece(linked, flow_completion)] if linked else []
-        flows += [None] * (len(piece) - len(linked))
-        yield from (LinkedFrame(first, flow) for (first, _), flow in zip(piece[core], flows[core]) if first is not None)
+        yield from _link_piece(piece, core, flow_completion)
+
+
+def _link_piece(
+    piece: Sequence[tuple[ShotFrame | None, ShotFrame | None]], core: slice, flow_completion: FlowCompletion
+) -> list[LinkedFrame]:
+    linked = [(first, second) for first, second in piece if first is not None and second is not None]
+    flows: list[Tensor | None] = [*_complete_piece(linked, flow_completion)] if linked else []
+    flows += [None] * (len(piece) - len(linked))
+    return [
+        LinkedFrame(first.colour, first.hole, None if flow is None else flow.clone())  # a part would keep the piece's
+        for (first, _), flow in zip(piece[core], flows[core])
+        if first is not None
+    ]
 
 
 def _complete_piece(pairs: Sequence[tuple[ShotFrame, ShotFrame]], flow_completion: FlowCompletion) -> Tensor:
@@ -98,23 +109,23 @@ def propagate_shot(linked: Iterable[LinkedFrame], schedule: Schedule) -> Iterato
 
 
 def _propagate_piece(piece: Sequence[LinkedFrame], core: slice) -> list[UpdatedFrame]:
-    colours = torch.stack([each.frame.colour for each in piece])[None]
-    holes = torch.stack([each.frame.hole for each in piece])[None].to(colours.dtype)
-    forward, backward = _full_size_flows(piece, colours)
-    filled, unfilled = propagate_images(colours, holes, forward, backward)
-    small_masks = torch.cat((shrink_masks(holes[:, core]), shrink_masks(unfilled[:, core])), dim=2)
-    small_flows = [shrink_flows(flows[:, core])[0] for flows in (forward, backward)]
-    facts = _Facts(holes[0, core], unfilled[0, core], small_masks[:, :, :1])
+    dtype = piece[0].colour.dtype
+    holes = [each.hole[None].to(dtype) for each in piece]
+    filled, unfilled = propagate_frames(
+        [each.colour[None] for each in piece], holes, lambda t: _full_size_flows(piece[t])
+    )
+    core_holes, core_unfilled = torch.cat(holes[core]), torch.cat(unfilled[core])
+    small_masks = torch.cat((shrink_masks(core_holes[None]), shrink_masks(core_unfilled[None])), dim=2)
+    facts = _Facts(core_holes, core_unfilled, small_masks[:, :, :1])
     updated = []
-    for n, (frame, hole, still) in enumerate(zip(filled[0, core], holes[0, core], unfilled[0, core])):
-        has_next = n < len(small_flows[0])
+    for n, (each, colour, still) in enumerate(zip(piece[core], filled[core], unfilled[core])):
         updated.append(
             UpdatedFrame(
-                colour=frame.clone(),
-                hole=hole.bool(),
-                unfilled=still.bool(),
+                colour=colour[0],
+                hole=each.hole,
+                unfilled=still[0].bool(),
                 small_masks=small_masks[0, n],
-                small_flows=torch.stack([flows[n] for flows in small_flows]) if has_next else None,
+                small_flows=None if each.flows is None else _small_flows(each),
                 is_open=bool(facts.is_open[n]),
                 tiles=facts.tiles[n],
                 windows=facts.windows[n],
@@ -123,20 +134,21 @@ def _propagate_piece(piece: Sequence[LinkedFrame], core: slice) -> list[UpdatedF
     return updated
 
 
-def _full_size_flows(piece: Sequence[LinkedFrame], colours: Tensor) -> tuple[Tensor, Tensor]:
-    """Flows between the piece's frames at frame size, in its pixels: two of (1, T - 1, 2, H, W)."""
-    height, width = colours.shape[-2:]
-    pairs = [each.flows for each in piece[:-1] if each.flows is not None]
-    if not pairs:
-        nothing = torch.zeros((1, 0, 2, height, width), device=colours.device)
-        return nothing, nothing
-    flows = torch.stack(pairs, dim=1)  # (2, T - 1, 2, h, w)
-    grid_height, grid_width = flows.shape[-2:]
+def _full_size_flows(linked: LinkedFrame) -> tuple[Tensor, Tensor]:
+    """Flow to the next frame and back from it at frame size, in its pixels: (1, 2, H, W) each."""
+    assert linked.flows is not None  # only a shot's last frame has none
+    height, width = linked.colour.shape[-2:]
+    flows, (grid_height, grid_width) = linked.flows, linked.flows.shape[-2:]
     if (grid_height, grid_width) != (height, width):
-        larger = F.interpolate(flows.flatten(0, 1), size=(height, width), mode="bilinear", align_corners=False)
-        u, v = larger.unflatten(0, (2, -1)).unbind(2)
-        flows = torch.stack((u * (width / grid_width), v * (height / grid_height)), dim=2)
+        flows = F.interpolate(flows, size=(height, width), mode="bilinear", align_corners=False)
+        flows[:, 0] *= width / grid_width
+        flows[:, 1] *= height / grid_height
     return flows[:1], flows[1:]
+
+
+def _small_flows(linked: LinkedFrame) -> Tensor:
+    """The same at feature size: (2, 2, h, w)."""
+    return torch.cat([shrink_flows(flow[None])[0] for flow in _full_size_flows(linked)])
 
 
 class _Facts:
