@@ -9,7 +9,8 @@ need values are taken for the most work: to ProPainter every tile of every frame
 
 Not seen: the CUDA context and loaded kernels (`memory.CUDA_BYTES`), cuDNN's work spaces, and what PyTorch's allocator
 loses in gaps. Networks have random weights: Depth Anything V2 Small at 518, RAFT, the refiner and, for `full`,
-ProPainter. Takes one to ten minutes a line, whatever the size.
+ProPainter. The lines `propainter` are about one such branch alone, with the warped clips that it is given (`given`).
+Takes one to ten minutes a line, whatever the size.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from unittest import mock
 import stand_ins
 
 SIZES = ((720, 1280), (1080, 1920), (2160, 3840))
-FRAMES = {"draft": 24, "fast": 36, "full": 110}  # until as much waits as ever does
+FRAMES = {"draft": 24, "fast": 36, "full": 130, "propainter": 130}  # until as much waits as ever does
 RAFT_ITERATIONS = 1  # memory does not depend on their number
 
 
 def main() -> int:
     """Measure, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="lines whose name holds this, such as fast or 1080")
+    parser.add_argument("--only", default="", help="lines whose name holds this, such as fast or full 1080")
     parser.add_argument("--length", type=int, help="frames per clip; as on a GPU of 80 GB when left out")
     parser.add_argument("--frames", type=int, help="in all; until nothing more is held when left out")
     options = parser.parse_args()
@@ -41,7 +42,8 @@ def main() -> int:
     for quality, frames in FRAMES.items():
         for height, width in SIZES:
             if options.only in f"{quality} {height}":
-                print(measure(quality, height, width, options.length, options.frames or frames), flush=True)
+                measured = measure_branch if quality == "propainter" else measure
+                print(measured(quality, height, width, options.length, options.frames or frames), flush=True)
     return 0
 
 
@@ -61,6 +63,30 @@ def measure(quality: str, height: int, width: int, length: int | None, frames: i
         for stereo in converter.stereo(clock.timed("upload", clips(height, width, length, frames)), tally=Tally(clock)):
             departing.append(stereo.right.clamp(0, 1).mul(255).add_(0.5).to(torch.uint8))
         counted = memory.gpu_bytes(converter.reach, length, width * height) - memory.CUDA_BYTES
+    return line(quality, height, width, length, meter, counted)
+
+
+def measure_branch(quality: str, height: int, width: int, length: int | None, frames: int) -> str:
+    """A line for one ProPainter branch; counted is what it holds and makes beside what it is given."""
+    import gpu
+    import torch
+    from fake_gpu import Meter, Stages, pretended_gpu
+
+    from spatialme import memory
+
+    clock, length = Stages(), length or 4
+    with pretended_gpu(), Meter(clock) as meter:
+        branch = gpu.propainter_branches(torch.device("cuda"))[0]
+        given = clock.timed("given", warped_clips(height, width, length, frames))
+        with torch.inference_mode(), torch.autocast("cuda", dtype=torch.float16):
+            for _ in clock.timed("propainter", branch.stream(given)):
+                pass
+    counted = (memory.PROPAINTER_BYTES + memory.PROPAINTING_BYTES) * height * width + memory.PORTION_BYTES
+    return line(quality, height, width, length, meter, counted)
+
+
+def line(quality: str, height: int, width: int, length: int, meter: Any, counted: int) -> str:
+    """As it stands in the table."""
     made = ", ".join(f"{stage} {held / 1e9:.2f}" for stage, held in meter.peak.most_common(8))
     figures = f"{meter.peak_bytes / 1e9:.2f} | {counted / 1e9:.2f}"
     return f"| {quality} | {width}x{height} | {length} | {figures} | {made} | {meter.at_peak} |"
@@ -104,6 +130,24 @@ def clips(height: int, width: int, length: int, frames: int) -> Iterator[Any]:
         if len(waiting) > 2:
             yield waiting.popleft()
     yield from waiting
+
+
+def warped_clips(height: int, width: int, length: int, frames: int) -> Iterator[Any]:
+    """A shot of warped clips with motion, as they wait on a GPU."""
+    import torch
+
+    from spatialme.flow.grid import bounded_size
+    from spatialme.flow.raft import LONG_SIDE_PX
+    from spatialme.types import Motion, WarpedClip
+
+    def zeros(channels: int, size: tuple[int, int] = (height, width), dtype: torch.dtype = torch.int16) -> Any:
+        return torch.zeros(length, channels, *size, dtype=dtype, device="cuda")
+
+    grid = bounded_size(height, width, long_side=min(LONG_SIDE_PX, width // 2), multiple=8)
+    for clip in clips(height, width, length, frames):
+        flows = (zeros(2, grid, torch.float32) for _ in range(2))
+        valid = (zeros(1, grid, torch.bool) for _ in range(2))
+        yield WarpedClip(clip, zeros(1), zeros(3), zeros(1), zeros(1, dtype=torch.bool), None, Motion(*flows, *valid))
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ POLYLINE_BYTES, EXPANDING_BYTES = 65, 115
 FILLING_BYTES, FILLED_BAND_BYTES, FILLED_PIXELS = 32, 230, 2_100_000
 REFINER_BYTES, REFINED_PIXELS = 200, 2_600_000
 # Of one ProPainter branch: what its networks hold of some hundred frames, and what they make and drop where every
-# window and tile has a hole.
-PROPAINTER_BYTES, PROPAINTING_BYTES = 1850, 2700
+# window and tile has a hole: the transformer's maps, and what is made in portions of a size of its own.
+PROPAINTER_BYTES, PROPAINTING_BYTES, PORTION_BYTES = 1620, 1050, 700_000_000
 CUDA_BYTES = 700_000_000  # estimated: the CUDA context and compiled kernels, which PyTorch's allocator does not count
 
 
@@ -158,7 +158,7 @@ def _working_on_gpu(reach: Reach, clip_length: int, pixels: int) -> int:
     if reach.trained_refiner:
         after_depth.append(REFINER_BYTES * min(pixels, REFINED_PIXELS))
     if reach.propainters:
-        after_depth.append(PROPAINTING_BYTES * pixels)
+        after_depth.append(PROPAINTING_BYTES * pixels + PORTION_BYTES)
     answers = len(reach.branches) * FILLED_BYTES * clip_pixels
     network = DEPTH_BYTES + (BATCH_BYTES * pixels if clip_length > 1 else 0)
     return max(network, ALIGNING_BYTES * clip_pixels, answers + max(after_depth))

@@ -42,7 +42,7 @@ class Propainter:
     """Fills holes with ProPainter.
 
     Holds ``lookahead + 1`` views and fewer than 100 frames of what networks take and make of them, for a shot of any
-    length: in half precision at 1920x1080 3.8 GB, and up to 5.5 GB more while it paints a window that is all holes
+    length: in half precision at 1920x1080 3.4 GB, and up to 2.7 GB more while it paints a window that is all holes
     (`memory.PROPAINTER_BYTES`).
     """
 
