@@ -604,6 +604,13 @@ def test_still_images_are_read_exactly(tmp_path: Path, name: str, codec: str, pi
     assert probe(path).others == ()
 
 
+def test_an_animated_png_gives_its_first_picture_and_says_so(tmp_path: Path) -> None:
+    animated = media.write_video(tmp_path / "a.apng", frames=3, codec="apng", pixel_format="rgb24")
+    pictures, source = read(animated.rename(tmp_path / "a.png"))
+    assert len(pictures) == 1
+    assert source.warnings == ["the picture is animated; its first frame is taken, save it as a video to convert all"]
+
+
 @pytest.mark.parametrize(("codec", "name"), [("mjpeg", "a.jpg"), ("libwebp", "a.webp")])
 def test_lossy_images_are_read(tmp_path: Path, codec: str, name: str) -> None:
     frame = media.numbered_frame(77, pixel_format="yuv420p")

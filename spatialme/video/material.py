@@ -27,6 +27,7 @@ from spatialme.video.picture import SourceKind
 _FASTEST_PLAUSIBLE_RATE = 1000  # headers that claim more mean ticks, not frames
 _FALLBACK_RATE = Fraction(25)
 _SEEK_MARGIN_SECONDS = 2
+_ANIMATED = "the picture is animated; its first frame is taken, save it as a video to convert all"
 _MICROSECOND = Fraction(1, 1_000_000)  # FFmpeg's unit for a container's start and duration
 
 
@@ -133,7 +134,7 @@ def open_image(path: Path) -> Material:
         sample_aspect=Fraction(1),
         frame_estimate=1,
         duration_seconds=None,
-        notes=[],
+        notes=[_ANIMATED] if codec == "apng" else [],
         close=lambda: None,
     )
 
